@@ -13571,6 +13571,10 @@ typedef void (*fci_lanes_tile_fn)(size_t rows, size_t words, const void *a, cons
 typedef void (*fci_lanes_single_fn)(size_t words, const void *a, const char *const *rows,
                                     size_t ahead, float *acc, bool first);
 
+// The same for 32 n weights of `singles` rows turned, panel by panel (see room turned).
+typedef void (*fci_lanes_turned_fn)(fc_dtype type, size_t n, const void *a,
+                                    const char *const *panels, float *acc, bool first);
+
 // The same for rows of 32 n weights of a stored type; false, and nothing is done: not of this one.
 typedef bool (*fci_lanes_coded_fn)(fc_dtype type, size_t n, const void *a, const char *const *rows,
                                    size_t ahead, float *acc, bool first);
@@ -13581,28 +13585,14 @@ typedef struct fci_tile {
     fci_lanes_tile_fn run;
     fci_lanes_single_fn single; // NULL: `run` takes what `coded` does not
     fci_lanes_coded_fn coded; // NULL: `single` reads decoded weights
+    uint64_t turns;           // a bit for each type that `turned` takes; those go first
+    fci_lanes_turned_fn turned;
 } fci_tile;
 
 // Rounds x [2 * words] to words of two bfloat16 (as fci_f32_to_bf16).
 FCI_INLINE void fci_tile_bf16_pairs(const float *x, size_t words, uint32_t *out);
-// Whether FC_COMPUTE_I8 multiplies weights of this type by rounded activations.
-FCI_FN bool fci_tile_rounds(fc_dtype type);
 
 // ---- private to this section
-
-FCI_FN bool fci_tile_rounds(fc_dtype type) {
-    switch (type) {
-    case FC_DTYPE_Q8_0:
-    case FC_DTYPE_Q4_0:
-    case FC_DTYPE_Q4_1:
-    case FC_DTYPE_Q5_0:
-    case FC_DTYPE_Q5_1:
-    case FC_DTYPE_Q4_K:
-    case FC_DTYPE_Q5_K:
-    case FC_DTYPE_Q6_K: return true;
-    default: return false;
-    }
-}
 
 FCI_INLINE void fci_tile_bf16_pairs(const float *x, size_t words, uint32_t *out) {
     size_t i = 0;
@@ -13625,6 +13615,75 @@ FCI_INLINE void fci_tile_bf16_pairs(const float *x, size_t words, uint32_t *out)
         out[i] = fci_f32_to_bf16(x[2 * i]) | (uint32_t)fci_f32_to_bf16(x[2 * i + 1]) << 16;
 }
 
+// >> turned
+// Weights in the order in which a single row reads them. A block of a stored row is some float16
+// (its scales) and some words of 32 bits. A panel of sixteen rows has, block by block, the first
+// float16 of all of them, the second, ..., then their first words, their second, ...: the bytes are
+// the stored ones, so a panel is as large as its rows. Kernels load the same bytes of many rows at
+// once, and memory is read from front to back.
+
+enum { FCI_TURNED_ROWS = 16 }; // of a panel
+
+// Sets of types: those that FC_COMPUTE_I8 multiplies by rounded activations, those without blocks.
+#define FCI_TURNED_BIT(type) ((uint64_t)1 << FC_DTYPE_##type)
+#define FCI_TURNED_ROUNDED                                                                         \
+    (FCI_TURNED_BIT(Q8_0) | FCI_TURNED_BIT(Q4_0) | FCI_TURNED_BIT(Q4_1) | FCI_TURNED_BIT(Q5_0) |   \
+     FCI_TURNED_BIT(Q5_1) | FCI_TURNED_BIT(Q4_K) | FCI_TURNED_BIT(Q5_K) | FCI_TURNED_BIT(Q6_K))
+#define FCI_TURNED_PLAIN (FCI_TURNED_BIT(F32) | FCI_TURNED_BIT(F16) | FCI_TURNED_BIT(BF16))
+FCI_INLINE bool fci_turned_has(uint64_t types, fc_dtype type);
+
+typedef struct fci_turned { // a block
+    uint16_t per, size;     // its numbers and bytes
+    uint16_t halves, at;    // how many float16, and where they begin: at 0, or behind the words
+} fci_turned;
+
+// How a type is turned; false: it is not.
+FCI_FN bool fci_turned_of(fc_dtype type, fci_turned *out);
+// Turns n blocks of sixteen rows of any alignment; prefetches what is `ahead` bytes further in each
+// row (0: nothing).
+typedef void (*fci_turned_turn_fn)(const fci_turned *t, const char *const *rows, size_t n,
+                                   size_t ahead, char *out);
+FCI_FN void fci_turned_turn(const fci_turned *t, const char *const *rows, size_t n, size_t ahead,
+                            char *out);
+
+// ---- private to this section
+
+FCI_INLINE bool fci_turned_has(uint64_t types, fc_dtype type) {
+    return types >> type & 1;
+}
+
+FCI_FN bool fci_turned_of(fc_dtype type, fci_turned *out) {
+    static const struct {
+        fc_dtype type;
+        fci_turned t;
+    } all[] = {{FC_DTYPE_F32, {32, 128, 0, 0}},    {FC_DTYPE_F16, {32, 64, 32, 0}},
+               {FC_DTYPE_BF16, {32, 64, 0, 0}},    {FC_DTYPE_Q8_0, {32, 34, 1, 0}},
+               {FC_DTYPE_Q4_0, {32, 18, 1, 0}},    {FC_DTYPE_Q4_1, {32, 20, 2, 0}},
+               {FC_DTYPE_Q5_0, {32, 22, 1, 0}},    {FC_DTYPE_Q5_1, {32, 24, 2, 0}},
+               {FC_DTYPE_Q4_K, {256, 144, 2, 0}},  {FC_DTYPE_Q5_K, {256, 176, 2, 0}},
+               {FC_DTYPE_Q6_K, {256, 210, 1, 208}}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i].type != type) continue;
+        *out = all[i].t;
+        return true;
+    }
+    return false;
+}
+
+FCI_FN void fci_turned_turn(const fci_turned *t, const char *const *rows, size_t n, size_t ahead,
+                            char *out) {
+    const size_t words = (t->size - 2u * t->halves) / 4u, from = t->at ? 0 : 2u * t->halves;
+    (void)ahead;
+    for (size_t at = 0; n > 0; n--, at += t->size) {
+        for (size_t h = 0; h < t->halves; h++)
+            for (size_t r = 0; r < FCI_TURNED_ROWS; r++, out += 2)
+                memcpy(out, rows[r] + at + t->at + 2 * h, 2);
+        for (size_t w = 0; w < words; w++)
+            for (size_t r = 0; r < FCI_TURNED_ROWS; r++, out += 4)
+                memcpy(out, rows[r] + at + from + 4 * w, 4);
+    }
+}
+
 // >> tables
 // A table of functions per instruction set. Work is split over outputs only and every output is one
 // sum in a fixed order, so results do not depend on the number of threads, on what else is computed
@@ -13640,8 +13699,8 @@ typedef struct fci_kernels {
     bool native_bf16; // the processor has bfloat16 dot products
     fci_tile f32;
     fci_tile bf16;    // run is NULL where the table has none
-    // As f32, but `coded` takes a single row of fci_tile_rounds' types rounded, which has to lie
-    // FCI_TILE_WORDS behind it. run is NULL where the build has no vectors.
+    // As f32, but `coded` and `turned` take a single row for FCI_TURNED_ROUNDED rounded, which has
+    // to lie FCI_TILE_WORDS behind it. run is NULL where the build has no vectors.
     fci_tile i8;
     // out[k * width + r] = rows[r][k], `words` words of `width` rows (a multiple of 4, at most
     // FCI_PANEL_MAX) of any alignment; prefetches as many bytes from `ahead` on (NULL: none)
@@ -13650,6 +13709,7 @@ typedef struct fci_kernels {
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
     // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
     bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
+    fci_turned_turn_fn turn; // as fci_turned_turn
     // as fci_number_decode
     void (*decode)(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out);
     FCI_REDUCTIONS_LIST(FCI_TABLES_FIELD, FCI_TABLES_VOID_FIELD, , )
@@ -13670,7 +13730,7 @@ typedef struct fci_sixteen { // weights: each is d * q + m
     uint8_t unused[8];
 } fci_sixteen;
 
-// n stored weights, of a type that fci_tile_rounds.
+// n stored weights, of a type in FCI_TURNED_ROUNDED.
 FCI_FN void fci_decode_sixteens(fc_dtype type, const void *row, size_t n, fci_sixteen *out);
 #endif
 // As fci_kernels.interleave.
@@ -14333,11 +14393,11 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
     , fci_kernel_##name##_##table
 #define FCI_KERNEL_VOID_NAME(room, name, parameters, arguments, table, target)                     \
     , fci_kernel_##name##_##table
-#define FCI_KERNEL_NAMES_WITH(rows, pairs, decode_bf16, table)                                     \
-    fci_decode_interleave_##rows, fci_kernel_bf16_pairs_##pairs, decode_bf16,                      \
+#define FCI_KERNEL_NAMES_WITH(rows, pairs, decode_bf16, turn, table)                               \
+    fci_decode_interleave_##rows, fci_kernel_bf16_pairs_##pairs, decode_bf16, turn,                \
     fci_decode_row_##rows FCI_REDUCTIONS_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )      \
     FCI_OPERATORS_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )
-#define FCI_KERNEL_NAMES(table) FCI_KERNEL_NAMES_WITH(table, table, NULL, table)
+#define FCI_KERNEL_NAMES(table) FCI_KERNEL_NAMES_WITH(table, table, NULL, fci_turned_turn, table)
 
 // avx512 has its own, in room decode.
 #define FCI_KERNEL_INTERLEAVE(table, target)                                                       \
@@ -14433,7 +14493,7 @@ FCI_FN bool fci_kernel_coded_i8_scalar(fc_dtype type, size_t n, const void *a,
                                        const char *const *rows, size_t ahead, float *acc,
                                        bool first) {
     (void)ahead;
-    if (!fci_tile_rounds(type)) return false;
+    if (!fci_turned_has(FCI_TURNED_ROUNDED, type)) return false;
     for (size_t r = 0; r < 16; r++) {
         const fci_rounded *x = fci_kernel_rounded(a);
         fci_sixteen w[FCI_TILE_WORDS / 16];
@@ -14508,7 +14568,7 @@ enum { FCI_KERNEL_SINGLES = 32 };
 #define FCI_SUMS_STORE(g) _mm256_storeu_ps(acc + 8 * g, c##g);
 
 // Sixteen bytes of eight rows: word i of all of them becomes out[i].
-FCI_AVX2 FCI_INLINE void fci_kernel_turn_avx2(const char *const *rows, size_t at, __m256i *out) {
+FCI_AVX2 FCI_INLINE void fci_kernel_square_avx2(const char *const *rows, size_t at, __m256i *out) {
 #define FCI_TURN_TWO(r) /* the lower halves hold rows 0 to 3 */                                    \
     _mm256_inserti128_si256(                                                                       \
         _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(rows[r] + at))),    \
@@ -14540,7 +14600,7 @@ FCI_AVX2 FCI_INLINE void fci_kernel_lines_avx2(const char *const *rows, size_t a
     for (size_t g = 0; g < 4; g++)
         for (size_t p = 0; p < 16; p += 4) {
             __m256i w[4];
-            fci_kernel_turn_avx2(rows + 8 * g, at + 4 * p, w);
+            fci_kernel_square_avx2(rows + 8 * g, at + 4 * p, w);
 #define X(i) out[p + i][g] = w[i];
             FCI_EACH_4(X)
 #undef X
@@ -14575,64 +14635,39 @@ FCI_AVX2 FCI_FN void fci_kernel_single_f32_avx2(size_t words, const void *a,
     FCI_EACH_4(FCI_SUMS_STORE)
 }
 
-// Rows of n bfloat16, 32 at a time.
-FCI_AVX2 FCI_FN void fci_kernel_coded_bf16_avx2(size_t n, const float *x, const char *const *rows,
-                                                size_t ahead, float *acc) {
+// Turned rows: word `word` (float16 `half`) of rows 8 g to 8 g + 7 of two panels' blocks at `p`.
+FCI_AVX2 FCI_INLINE __m256i fci_kernel_word_avx2(const char *const *p, size_t halves, size_t word,
+                                                 size_t g) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)(p[g / 2] + 32 * halves + 64 * word +
+                                                              32 * (g % 2)));
+}
+
+FCI_AVX2 FCI_INLINE __m256 fci_kernel_half_avx2(const char *const *p, size_t half, size_t g) {
+    const __m128i h =
+        _mm_loadu_si128((const __m128i *)(const void *)(p[g / 2] + 32 * half + 16 * (g % 2)));
+    return _mm256_cvtph_ps(h);
+}
+
+// n numbers of 32 turned rows, n even: F32, F16 or BF16.
+FCI_AVX2 FCI_INLINE void fci_kernel_plain_avx2(fc_dtype type, size_t n, const float *x,
+                                               const char *const *p, float *acc) {
     const __m256i top = _mm256_set1_epi32((int)0xffff0000u);
     FCI_EACH_4(FCI_SUMS_LOAD)
-    for (size_t k = 0; k < n; k += 32) {
-        __m256i w[16][4];
-        fci_kernel_prefetch_avx2(rows, 2 * k, 64, ahead);
-        fci_kernel_lines_avx2(rows, 2 * k, w);
-        for (size_t i = 0; i < 16; i++) {
-            const __m256 low = _mm256_set1_ps(x[k + 2 * i]),
-                         high = _mm256_set1_ps(x[k + 2 * i + 1]);
+    for (size_t i = 0; i < n; i += 2) {
+        const __m256 first = _mm256_set1_ps(x[i]), second = _mm256_set1_ps(x[i + 1]);
 #define X(g)                                                                                       \
-            {                                                                                      \
-                const __m256i v = w[i][g];                                                         \
-                c##g = _mm256_fmadd_ps(low, _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)), c##g);  \
-                c##g = _mm256_fmadd_ps(high, _mm256_castsi256_ps(_mm256_and_si256(v, top)), c##g); \
-            }
-            FCI_EACH_4(X)
-#undef X
-        }
-    }
-    FCI_EACH_4(FCI_SUMS_STORE)
-}
-
-// Sixteen weights as signed bytes, turned: q[i][g] are the numbers 4 i to 4 i + 3 of rows 8 g to
-// 8 g + 7, those of a row in one word. A weight is its byte times 2^24, times d, plus m.
-typedef struct fci_kernel_bytes {
-    __m256i q[4][4];
-    __m256 d[4], m[4];
-} fci_kernel_bytes;
-
-#define FCI_CODED_EACH(g) /* 32-bit words of each half of a register: 0, 1, 2, 3 times g */        \
-    _mm256_setr_epi32(0, (int)(g), (int)(2 * (g)), (int)(3 * (g)), 0, (int)(g), (int)(2 * (g)),    \
-                      (int)(3 * (g)))
-#define FCI_CODED_TOP(i) /* moves byte i of each word to the top, zeros below */                   \
-    _mm256_add_epi32(_mm256_set1_epi32((int)(0x00808080u | (i) << 24)), FCI_CODED_EACH(4u << 24))
-
-// `n` times sixteen weights. Each byte is brought to the top of its word, which scales it by 2^24,
-// so d holds 2^-24; all of this is exact.
-FCI_AVX2 FCI_INLINE void fci_kernel_bytes_avx2(const fci_kernel_bytes *b, size_t n, const float *x,
-                                               float *acc) {
-    const __m256i top0 = FCI_CODED_TOP(0u), top1 = FCI_CODED_TOP(1u), top2 = FCI_CODED_TOP(2u),
-                  top3 = _mm256_set1_epi32((int)0xff000000u);
-    FCI_EACH_4(FCI_SUMS_LOAD)
-    for (size_t i = 0; i < 4 * n; i++, x += 4) {
-        const __m256 x0 = _mm256_set1_ps(x[0]), x1 = _mm256_set1_ps(x[1]),
-                     x2 = _mm256_set1_ps(x[2]), x3 = _mm256_set1_ps(x[3]);
-#define FCI_CODED_ONE(g, x, bits)                                                                  \
-    c##g = _mm256_fmadd_ps(x, _mm256_fmadd_ps(_mm256_cvtepi32_ps(bits), d, m), c##g);
-#define X(g)                                                                                       \
-        {                                                                                          \
-            const __m256i q = b[i / 4].q[i % 4][g];                                                \
-            const __m256 d = b[i / 4].d[g], m = b[i / 4].m[g];                                     \
-            FCI_CODED_ONE(g, x0, _mm256_shuffle_epi8(q, top0))                                     \
-            FCI_CODED_ONE(g, x1, _mm256_shuffle_epi8(q, top1))                                     \
-            FCI_CODED_ONE(g, x2, _mm256_shuffle_epi8(q, top2))                                     \
-            FCI_CODED_ONE(g, x3, _mm256_and_si256(q, top3))                                        \
+        if (type == FC_DTYPE_F32) {                                                                \
+            const __m256i v = fci_kernel_word_avx2(p, 0, i, g),                                    \
+                          w = fci_kernel_word_avx2(p, 0, i + 1, g);                                \
+            c##g = _mm256_fmadd_ps(first, _mm256_castsi256_ps(v), c##g);                           \
+            c##g = _mm256_fmadd_ps(second, _mm256_castsi256_ps(w), c##g);                          \
+        } else if (type == FC_DTYPE_F16) {                                                         \
+            c##g = _mm256_fmadd_ps(first, fci_kernel_half_avx2(p, i, g), c##g);                    \
+            c##g = _mm256_fmadd_ps(second, fci_kernel_half_avx2(p, i + 1, g), c##g);               \
+        } else {                                                                                   \
+            const __m256i v = fci_kernel_word_avx2(p, 0, i / 2, g);                                \
+            c##g = _mm256_fmadd_ps(first, _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)), c##g);    \
+            c##g = _mm256_fmadd_ps(second, _mm256_castsi256_ps(_mm256_and_si256(v, top)), c##g);   \
         }
         FCI_EACH_4(X)
 #undef X
@@ -14640,122 +14675,65 @@ FCI_AVX2 FCI_INLINE void fci_kernel_bytes_avx2(const fci_kernel_bytes *b, size_t
     FCI_EACH_4(FCI_SUMS_STORE)
 }
 
-// `n` times sixteen weights, rounded activations: four products of a row are added in 16 bits, all
-// sixteen where 4 * 2 * 32 * 127 is the most (not `wide`). Weights of types with a minimum (`low`)
-// have no sign; else that goes to the activations, which are never -128.
-FCI_AVX2 FCI_INLINE void fci_kernel_rounded_avx2(const fci_kernel_bytes *b, size_t n, bool wide,
-                                                 bool low, const fci_rounded *x, float *acc) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    FCI_EACH_4(FCI_SUMS_LOAD)
-    for (size_t i = 0; i < n; i++) {
-        int32_t words[4];
-        memcpy(words, x[i].q, sizeof words);
-        const __m256i v0 = _mm256_set1_epi32(words[0]), v1 = _mm256_set1_epi32(words[1]),
-                      v2 = _mm256_set1_epi32(words[2]), v3 = _mm256_set1_epi32(words[3]);
-        const __m256 dx = _mm256_set1_ps(x[i].d), sum = _mm256_set1_ps(x[i].sum);
-#define FCI_ROUNDED_FOUR(j, v)                                                                     \
-    (low ? _mm256_maddubs_epi16(q[j][at], v)                                                       \
-         : _mm256_maddubs_epi16(_mm256_abs_epi8(q[j][at]), _mm256_sign_epi8(v, q[j][at])))
-#define X(g)                                                                                       \
-        {                                                                                          \
-            enum { at = g };                                                                       \
-            const __m256i(*q)[4] = b[i].q;                                                         \
-            const __m256i p0 = FCI_ROUNDED_FOUR(0, v0), p1 = FCI_ROUNDED_FOUR(1, v1),              \
-                          p2 = FCI_ROUNDED_FOUR(2, v2), p3 = FCI_ROUNDED_FOUR(3, v3);              \
-            const __m256i all =                                                                    \
-                wide ? _mm256_add_epi32(_mm256_add_epi32(_mm256_madd_epi16(p0, ones),              \
-                                                         _mm256_madd_epi16(p1, ones)),             \
-                                        _mm256_add_epi32(_mm256_madd_epi16(p2, ones),              \
-                                                         _mm256_madd_epi16(p3, ones)))             \
-                     : _mm256_madd_epi16(                                                          \
-                           _mm256_add_epi16(_mm256_add_epi16(p0, p1), _mm256_add_epi16(p2, p3)),   \
-                           ones);                                                                  \
-            c##g = _mm256_fmadd_ps(_mm256_cvtepi32_ps(all), _mm256_mul_ps(b[i].d[g], dx), c##g);   \
-            if (low) c##g = _mm256_fmadd_ps(sum, _mm256_mul_ps(b[i].m[g], dx), c##g);              \
-        }
-        FCI_EACH_4(X)
-#undef X
-#undef FCI_ROUNDED_FOUR
-    }
-    FCI_EACH_4(FCI_SUMS_STORE)
-}
-
-#define FCI_CODED_DOWN 5.9604644775390625e-8f // 2^-24
 #define FCI_CODED_LOW(type) /* with a minimum */                                                   \
     ((type) == FC_DTYPE_Q4_1 || (type) == FC_DTYPE_Q5_1 || (type) == FC_DTYPE_Q4_K ||              \
      (type) == FC_DTYPE_Q5_K)
-
-// n times sixteen weights, by one row of activations from number k on: rounded, or floats. These
-// have each byte at the top of a word, which FCI_CODED_SCALE undoes.
-FCI_AVX2 FCI_INLINE void fci_kernel_sixteens_avx2(bool i8, fc_dtype type, const fci_kernel_bytes *b,
-                                                  size_t n, const void *x, size_t k, float *acc) {
-    if (i8)
-        fci_kernel_rounded_avx2(b, n, type == FC_DTYPE_Q8_0, FCI_CODED_LOW(type),
-                                (const fci_rounded *)x + k / 16, acc);
-    else fci_kernel_bytes_avx2(b, n, (const float *)x + k, acc);
-}
-#define FCI_CODED_SCALE(i8) ((i8) ? 1 : FCI_CODED_DOWN)
-
-// The float16 at `at` of eight rows, times `factor`.
-FCI_AVX2 FCI_INLINE __m256 fci_kernel_halves_avx2(const char *const *rows, size_t at,
-                                                  float factor) {
-    __m128i h = _mm_setzero_si128();
-#define FCI_CODED_HALF(r)                                                                          \
-    h = _mm_insert_epi16(h, (int16_t)fci_le16((const uint8_t *)rows[r] + at), r);
-    FCI_CODED_HALF(0) FCI_CODED_HALF(1) FCI_CODED_HALF(2) FCI_CODED_HALF(3)
-    FCI_CODED_HALF(4) FCI_CODED_HALF(5) FCI_CODED_HALF(6) FCI_CODED_HALF(7)
-#undef FCI_CODED_HALF
-    return _mm256_mul_ps(_mm256_cvtph_ps(h), _mm256_set1_ps(factor));
-}
-
+#define FCI_TURNED_HALVES(type) (FCI_CODED_LOW(type) ? 2u : 1u)
+#define FCI_CODED_LESS(type) /* of weights without sign */                                         \
+    ((type) == FC_DTYPE_Q4_0 ? 8 : (type) == FC_DTYPE_Q5_0 ? 16 : (type) == FC_DTYPE_Q6_K ? 32 : 0)
 #define FCI_CODED_BITS(v, shift, mask) /* of every byte; what crosses over is masked */            \
     _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128((int)(shift))),                         \
                      _mm256_set1_epi8(mask))
 
 // The fifth bits of four weights: bits 4 i to 4 i + 3 of the words of `bits` become 16.
 FCI_AVX2 FCI_INLINE __m256i fci_kernel_fifth_avx2(const __m256i *bits, unsigned i) {
-    const __m256i place = _mm256_set1_epi32((int)(i % 2 ? 0x80402010u : 0x08040201u)),
-                  spread = _mm256_add_epi32(_mm256_set1_epi32((int)(i / 2 * 0x01010101u)),
-                                            FCI_CODED_EACH(0x04040404u));
+    const __m256i place = _mm256_set1_epi32(0x08040201),
+                  each = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404,
+                                           0x08080808, 0x0c0c0c0c);
+    const __m256i spread =
+        _mm256_add_epi32(_mm256_set1_epi32((int)(i / 2 * 0x01010101u)), each);
+    const __m256i of = _mm256_slli_epi16(place, 4);
+    const __m256i mine = i % 2 ? of : place;
     const __m256i set =
-        _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(*bits, spread), place), place);
+        _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(*bits, spread), mine), mine);
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
 }
 
-// Blocks of 32 weights: Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1, as in room decode.
-FCI_AVX2 FCI_INLINE void fci_kernel_block_avx2(bool i8, fc_dtype type, const char *const *rows,
-                                               size_t at, const void *x, size_t k, float *acc) {
-    const bool five = type == FC_DTYPE_Q5_0 || type == FC_DTYPE_Q5_1, low = FCI_CODED_LOW(type);
-    fci_kernel_bytes b[2];
-    const size_t head = (low ? 4u : 2u) + (five ? 4u : 0u);
-    const __m256i less = _mm256_set1_epi8(low || type == FC_DTYPE_Q8_0 ? 0 : five ? 16 : 8);
-    for (size_t g = 0; g < 4; g++, rows += 8) {
-        __m256i w[4], v[4];
-        fci_kernel_turn_avx2(rows, at + head, w);
-        if (type == FC_DTYPE_Q8_0) fci_kernel_turn_avx2(rows, at + head + 16, v);
-        else if (five) fci_kernel_turn_avx2(rows, at + head - 4, v);
-        const __m256i bits = v[0];
-#define X(i)                                                                                       \
-        if (type == FC_DTYPE_Q8_0) {                                                               \
-            b[0].q[i][g] = w[i];                                                                   \
-            b[1].q[i][g] = v[i];                                                                   \
-        } else {                                                                                   \
-            __m256i even = FCI_CODED_BITS(w[i], 0, 15), odd = FCI_CODED_BITS(w[i], 4, 15);         \
-            if (five) even = _mm256_or_si256(even, fci_kernel_fifth_avx2(&bits, i));               \
-            if (five) odd = _mm256_or_si256(odd, fci_kernel_fifth_avx2(&bits, 4 + i));             \
-            b[0].q[i][g] = _mm256_sub_epi8(even, less);                                            \
-            b[1].q[i][g] = _mm256_sub_epi8(odd, less);                                             \
-        }
-        FCI_EACH_4(X)
-#undef X
-        b[0].d[g] = b[1].d[g] = fci_kernel_halves_avx2(rows, at, FCI_CODED_SCALE(i8));
-        b[0].m[g] = b[1].m[g] =
-            low ? fci_kernel_halves_avx2(rows, at + 2, 1) : _mm256_set1_ps(FCI_NOTHING);
+// Weights 4 i to 4 i + 3 of sixteen `e` of a block, in rows 8 g to 8 g + 7: bytes, as in room
+// decode but without sign (FCI_CODED_LESS is to be taken off), those of a row in one word.
+FCI_AVX2 FCI_INLINE __m256i fci_kernel_weights_avx2(fc_dtype type, const char *const *p,
+                                                    unsigned e, unsigned i, unsigned g) {
+    const unsigned halves = FCI_TURNED_HALVES(type), part = 4 * (e % 2) + i;
+#define FCI_CODED_WORD(word) fci_kernel_word_avx2(p, halves, word, g)
+    __m256i w, high;
+    switch (type) {
+    case FC_DTYPE_Q8_0: return FCI_CODED_WORD(part);
+    case FC_DTYPE_Q4_0:
+    case FC_DTYPE_Q4_1: w = FCI_CODED_WORD(i); return FCI_CODED_BITS(w, 4 * e, 15);
+    case FC_DTYPE_Q5_0:
+    case FC_DTYPE_Q5_1:
+        w = FCI_CODED_WORD(1 + i);
+        high = FCI_CODED_WORD(0);
+        return _mm256_or_si256(FCI_CODED_BITS(w, 4 * e, 15), fci_kernel_fifth_avx2(&high, part));
+    case FC_DTYPE_Q4_K:
+        w = FCI_CODED_WORD(3 + 8 * (e / 4) + part);
+        return FCI_CODED_BITS(w, 4 * (e / 2 % 2), 15);
+    case FC_DTYPE_Q5_K:
+        w = FCI_CODED_WORD(11 + 8 * (e / 4) + part);
+        high = FCI_CODED_WORD(3 + part);
+        return _mm256_or_si256(FCI_CODED_BITS(w, 4 * (e / 2 % 2), 15),
+                               _mm256_slli_epi16(FCI_CODED_BITS(high, e / 2, 1), 4));
+    default: // Q6_K
+        w = FCI_CODED_WORD(16 * (e / 8) + 8 * (e / 2 % 2) + part);
+        high = FCI_CODED_WORD(32 + 8 * (e / 8) + part);
+        return _mm256_or_si256(FCI_CODED_BITS(w, 4 * (e / 4 % 2), 15),
+                               _mm256_slli_epi16(FCI_CODED_BITS(high, 2 * (e / 2 % 4), 3), 4));
     }
-    fci_kernel_sixteens_avx2(i8, type, b, 2, x, k, acc);
 }
 
-// Scales or minimums: byte i of each word, signed, times 2^24 and `factor`.
+#define FCI_CODED_DOWN 5.9604644775390625e-8f // 2^-24
+
+// Byte i of each word, signed, times 2^24 and `factor`.
 FCI_AVX2 FCI_INLINE __m256 fci_kernel_scales_avx2(const __m256i *bytes, unsigned i,
                                                   const __m256 *factor) {
     const __m256i top = _mm256_and_si256(
@@ -14764,133 +14742,231 @@ FCI_AVX2 FCI_INLINE __m256 fci_kernel_scales_avx2(const __m256i *bytes, unsigned
     return _mm256_mul_ps(_mm256_cvtepi32_ps(top), *factor);
 }
 
-// 256 weights of Q4_K, or of Q5_K with fifth bits before the others; 64 at a time.
-FCI_AVX2 FCI_INLINE void fci_kernel_k_avx2(bool i8, fc_dtype type, const char *const *rows,
-                                           size_t at, const void *x, size_t k, float *acc) {
-    const bool five = type == FC_DTYPE_Q5_K;
-    __m256i scales[2][4], mins[2][4];
-    __m256 d[4], m[4];
-    const __m256i six = _mm256_set1_epi8(63), four = _mm256_set1_epi8(15),
-                  top = _mm256_set1_epi8(48);
-    for (size_t g = 0; g < 4; g++) {
-        __m256i w[4];
-        fci_kernel_turn_avx2(rows + 8 * g, at, w);
-        scales[0][g] = _mm256_and_si256(w[1], six);
-        scales[1][g] = _mm256_or_si256(_mm256_and_si256(w[3], four),
-                                       _mm256_and_si256(_mm256_srli_epi32(w[1], 2), top));
-        mins[0][g] = _mm256_and_si256(w[2], six);
-        mins[1][g] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(w[3], 4), four),
-                                     _mm256_and_si256(_mm256_srli_epi32(w[2], 2), top));
-        d[g] = fci_kernel_halves_avx2(rows + 8 * g, at, FCI_CODED_DOWN * FCI_CODED_SCALE(i8));
-        m[g] = fci_kernel_halves_avx2(rows + 8 * g, at + 2, -FCI_CODED_DOWN);
+// The factor of sixteen `e`, times `down`.
+FCI_AVX2 FCI_INLINE __m256 fci_kernel_factor_avx2(fc_dtype type, const char *const *p, unsigned e,
+                                                  unsigned g, float down) {
+    const unsigned halves = FCI_TURNED_HALVES(type), s = e / 2;
+    const bool k = type == FC_DTYPE_Q4_K || type == FC_DTYPE_Q5_K, six = type == FC_DTYPE_Q6_K;
+    const __m256 d = _mm256_mul_ps(fci_kernel_half_avx2(p, 0, g),
+                                   _mm256_set1_ps(k || six ? down * FCI_CODED_DOWN : down));
+    if (six) {
+        const __m256i w = FCI_CODED_WORD(48 + e / 4);
+        return fci_kernel_scales_avx2(&w, e % 4, &d);
     }
-    for (unsigned j = 0; j < 8; j += 2) {
-        fci_kernel_bytes b[4];
-        const size_t from = at + (five ? 48 : 16) + 16 * j;
-        for (size_t part = 0; part < 2; part++)
-            for (size_t g = 0; g < 4; g++) {
-                __m256i w[4], h[4];
-                fci_kernel_turn_avx2(rows + 8 * g, from + 16 * part, w);
-                if (five) fci_kernel_turn_avx2(rows + 8 * g, at + 16 + 16 * part, h);
-#define FCI_CODED_HIGH(i, bit)                                                                     \
-    (five ? _mm256_slli_epi16(FCI_CODED_BITS(h[i], bit, 1), 4) : _mm256_setzero_si256())
+    if (!k) return d;
+    const __m256i first = FCI_CODED_WORD(0);
+    __m256i w = _mm256_and_si256(first, _mm256_set1_epi8(63));
+    if (s >= 4) {
+        const __m256i last = FCI_CODED_WORD(2);
+        w = _mm256_or_si256(_mm256_and_si256(last, _mm256_set1_epi8(15)),
+                            _mm256_and_si256(_mm256_srli_epi32(first, 2), _mm256_set1_epi8(48)));
+    }
+    return fci_kernel_scales_avx2(&w, s % 4, &d);
+}
+
+// The minimum of sixteen `e`, of a type that has one.
+FCI_AVX2 FCI_INLINE __m256 fci_kernel_minimum_avx2(fc_dtype type, const char *const *p, unsigned e,
+                                                   unsigned g) {
+    const unsigned halves = 2, s = e / 2;
+    const bool k = type == FC_DTYPE_Q4_K || type == FC_DTYPE_Q5_K;
+    const __m256 m = fci_kernel_half_avx2(p, 1, g), down = _mm256_set1_ps(-FCI_CODED_DOWN);
+    if (!k) return m;
+    const __m256i second = FCI_CODED_WORD(1);
+    __m256i w = _mm256_and_si256(second, _mm256_set1_epi8(63));
+    if (s >= 4) {
+        const __m256i last = FCI_CODED_WORD(2);
+        w = _mm256_or_si256(
+            _mm256_and_si256(_mm256_srli_epi32(last, 4), _mm256_set1_epi8(15)),
+            _mm256_and_si256(_mm256_srli_epi32(second, 2), _mm256_set1_epi8(48)));
+    }
+    const __m256 factor = _mm256_mul_ps(m, down);
+    return fci_kernel_scales_avx2(&w, s % 4, &factor);
+#undef FCI_CODED_WORD
+}
+
+#define FCI_CODED_TOP(i) /* moves byte i of each word to the top, zeros below */                   \
+    _mm256_add_epi32(_mm256_set1_epi32((int)(0x00808080u | (i) << 24)),                            \
+                     _mm256_setr_epi32(0, 4 << 24, 8 << 24, 12 << 24, 0, 4 << 24, 8 << 24,         \
+                                       12 << 24))
+
+// One block of `n` sixteens by activations. Each byte is brought to the top of its word, which
+// scales it by 2^24, so the factor holds 2^-24; all of this is exact. A weight without a minimum
+// is that product, whose sum with -0 it is.
+FCI_AVX2 FCI_INLINE void fci_kernel_floats_avx2(fc_dtype type, unsigned n, const char *const *p,
+                                                const float *x, __m256 *c) {
+    const __m256i top0 = FCI_CODED_TOP(0u), top1 = FCI_CODED_TOP(1u), top2 = FCI_CODED_TOP(2u),
+                  top3 = _mm256_set1_epi32((int)0xff000000u),
+                  less = _mm256_set1_epi8(FCI_CODED_LESS(type));
+    for (unsigned e = 0; e < n; e++) {
+        __m256 d[4], m[4];
+#define X(g)                                                                                       \
+        d[g] = fci_kernel_factor_avx2(type, p, e, g, FCI_CODED_DOWN);                              \
+        if (FCI_CODED_LOW(type)) m[g] = fci_kernel_minimum_avx2(type, p, e, g);
+        FCI_EACH_4(X)
+#undef X
+        for (unsigned i = 0; i < 4; i++, x += 4) {
+            const __m256 x0 = _mm256_set1_ps(x[0]), x1 = _mm256_set1_ps(x[1]),
+                         x2 = _mm256_set1_ps(x[2]), x3 = _mm256_set1_ps(x[3]);
+#define FCI_CODED_ONE(g, x, bits)                                                                  \
+            {                                                                                      \
+                const __m256 b = _mm256_cvtepi32_ps(bits);                                         \
+                c[g] = _mm256_fmadd_ps(x, FCI_CODED_LOW(type) ? _mm256_fmadd_ps(b, d[g], m[g])     \
+                                                              : _mm256_mul_ps(b, d[g]), c[g]);     \
+            }
+#define X(g)                                                                                       \
+            {                                                                                      \
+                __m256i q = fci_kernel_weights_avx2(type, p, e, i, g);                             \
+                if (FCI_CODED_LESS(type)) q = _mm256_sub_epi8(q, less);                            \
+                FCI_CODED_ONE(g, x0, _mm256_shuffle_epi8(q, top0))                                 \
+                FCI_CODED_ONE(g, x1, _mm256_shuffle_epi8(q, top1))                                 \
+                FCI_CODED_ONE(g, x2, _mm256_shuffle_epi8(q, top2))                                 \
+                FCI_CODED_ONE(g, x3, _mm256_and_si256(q, top3))                                    \
+            }
+            FCI_EACH_4(X)
+#undef X
+        }
+    }
+}
+
+// Sixteen weights of eight rows by rounded activations, the words v: whole numbers. Sums of 16 bits
+// hold four products of a row (4 * 2 * 31 * 127) or, of Q6_K, two. Of Q8_0 the sign goes to the
+// activations, which are never -128; `less` is what other weights are too much, times the sum of
+// activations.
+FCI_AVX2 FCI_INLINE __m256i fci_kernel_dot_avx2(fc_dtype type, const char *const *p, unsigned e,
+                                                unsigned g, const __m256i *v, const __m256i *less) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i s[4];
 #define X(i)                                                                                       \
-                b[part].q[i][g] =                                                                  \
-                    _mm256_or_si256(FCI_CODED_BITS(w[i], 0, 15), FCI_CODED_HIGH(i, j));            \
-                b[2 + part].q[i][g] =                                                              \
-                    _mm256_or_si256(FCI_CODED_BITS(w[i], 4, 15), FCI_CODED_HIGH(i, j + 1));
+    {                                                                                              \
+        const __m256i q = fci_kernel_weights_avx2(type, p, e, i, g);                               \
+        s[i] = type == FC_DTYPE_Q8_0                                                               \
+                   ? _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(v[i], q))           \
+                   : _mm256_maddubs_epi16(q, v[i]);                                                \
+    }
+    FCI_EACH_4(X)
+#undef X
+    if (type == FC_DTYPE_Q8_0)
+        return _mm256_add_epi32(
+            _mm256_add_epi32(_mm256_madd_epi16(s[0], ones), _mm256_madd_epi16(s[1], ones)),
+            _mm256_add_epi32(_mm256_madd_epi16(s[2], ones), _mm256_madd_epi16(s[3], ones)));
+    const __m256i low = _mm256_add_epi16(s[0], s[1]), high = _mm256_add_epi16(s[2], s[3]);
+    const __m256i all =
+        type == FC_DTYPE_Q6_K
+            ? _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones))
+            : _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
+    return FCI_CODED_LESS(type) ? _mm256_sub_epi32(all, *less) : all;
+}
+
+// Sixteen `e` of a block by rounded activations.
+FCI_AVX2 FCI_INLINE void fci_kernel_rounded_avx2(fc_dtype type, const char *const *p, unsigned e,
+                                                 const fci_rounded *x, __m256 *c) {
+    int32_t words[4];
+    memcpy(words, x->q, sizeof words);
+    const __m256i v[4] = {_mm256_set1_epi32(words[0]), _mm256_set1_epi32(words[1]),
+                          _mm256_set1_epi32(words[2]), _mm256_set1_epi32(words[3])},
+                  less = _mm256_set1_epi32((int32_t)x->sum * FCI_CODED_LESS(type));
+    const __m256 dx = _mm256_set1_ps(x->d), sum = _mm256_set1_ps(x->sum);
+#define X(g)                                                                                       \
+    c[g] = _mm256_fmadd_ps(                                                                        \
+        _mm256_cvtepi32_ps(fci_kernel_dot_avx2(type, p, e, g, v, &less)),                          \
+        _mm256_mul_ps(fci_kernel_factor_avx2(type, p, e, g, 1), dx), c[g]);                        \
+    if (FCI_CODED_LOW(type))                                                                       \
+        c[g] = _mm256_fmadd_ps(                                                                    \
+            sum, _mm256_mul_ps(fci_kernel_minimum_avx2(type, p, e, g), dx), c[g]);
+    FCI_EACH_4(X)
+#undef X
+}
+
+// One block of `n` sixteens by rounded activations. Their places are constants, or nearly so.
+FCI_AVX2 FCI_INLINE void fci_kernel_block_avx2(fc_dtype type, unsigned n, const char *const *p,
+                                               const fci_rounded *x, __m256 *c) {
+    const unsigned per = n == 2 ? 2 : type == FC_DTYPE_Q6_K ? 8 : 4;
+    for (unsigned e = 0; e < n; e += per, x += per) {
+#define X(i) if (i < per) fci_kernel_rounded_avx2(type, p, e + i, x + i, c);
+        FCI_EACH_4(X)
+        X(4) X(5) X(6) X(7)
+#undef X
+    }
+}
+
+// 32 turned rows of 32 n weights in blocks.
+FCI_AVX2 FCI_INLINE void fci_kernel_blocks_avx2(bool i8, fc_dtype type, size_t n, const void *x,
+                                                const char *const *panels, float *acc) {
+    const char *p[2] = {panels[0], panels[1]};
+    __m256 c[4];
+#define X(g) c[g] = _mm256_loadu_ps(acc + 8 * g);
+    FCI_EACH_4(X)
+#undef X
+    switch (type) {
+#define FCI_CODED_TYPE(name, per, size)                                                            \
+    case FC_DTYPE_##name:                                                                          \
+        for (size_t k = 0; k < 32 * n; k += per, p[0] += 16 * size, p[1] += 16 * size)             \
+            if (i8)                                                                                \
+                fci_kernel_block_avx2(FC_DTYPE_##name, per / 16, p,                                \
+                                      (const fci_rounded *)x + k / 16, c);                         \
+            else fci_kernel_floats_avx2(FC_DTYPE_##name, per / 16, p, (const float *)x + k, c);    \
+        break;
+    FCI_CODED_TYPE(Q8_0, 32, 34)
+    FCI_CODED_TYPE(Q4_0, 32, 18)
+    FCI_CODED_TYPE(Q4_1, 32, 20)
+    FCI_CODED_TYPE(Q5_0, 32, 22)
+    FCI_CODED_TYPE(Q5_1, 32, 24)
+    FCI_CODED_TYPE(Q4_K, 256, 144)
+    FCI_CODED_TYPE(Q5_K, 256, 176)
+    FCI_CODED_TYPE(Q6_K, 256, 210)
+    default: break;
+    }
+#define X(g) _mm256_storeu_ps(acc + 8 * g, c[g]);
+    FCI_EACH_4(X)
+#undef X
+}
+
+FCI_AVX2 FCI_FN void fci_kernel_turned_avx2(fc_dtype type, size_t n, const void *a,
+                                            const char *const *panels, float *acc, bool first) {
+    const float *x = (const float *)a;
+    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
+    switch (type) {
+    case FC_DTYPE_F32: fci_kernel_plain_avx2(FC_DTYPE_F32, 32 * n, x, panels, acc); break;
+    case FC_DTYPE_F16: fci_kernel_plain_avx2(FC_DTYPE_F16, 32 * n, x, panels, acc); break;
+    case FC_DTYPE_BF16: fci_kernel_plain_avx2(FC_DTYPE_BF16, 32 * n, x, panels, acc); break;
+    default: fci_kernel_blocks_avx2(false, type, n, x, panels, acc);
+    }
+}
+
+FCI_AVX2 FCI_FN void fci_kernel_turned_i8_avx2(fc_dtype type, size_t n, const void *a,
+                                               const char *const *panels, float *acc, bool first) {
+    if (!fci_turned_has(FCI_TURNED_ROUNDED, type)) {
+        fci_kernel_turned_avx2(type, n, a, panels, acc, first);
+        return;
+    }
+    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
+    fci_kernel_blocks_avx2(true, type, n, fci_kernel_rounded(a), panels, acc);
+}
+
+// As fci_turned_turn.
+FCI_AVX2 FCI_FN void fci_kernel_turn_avx2(const fci_turned *t, const char *const *rows, size_t n,
+                                          size_t ahead, char *out) {
+    const size_t words = (t->size - 2u * t->halves) / 4u, from = t->at ? 0 : 2u * t->halves;
+    for (size_t at = 0; n > 0; n--, at += t->size) {
+        const size_t line = (at + FCI_ALIGN - 1) / FCI_ALIGN * FCI_ALIGN;
+        for (size_t i = line; ahead && i < at + t->size; i += FCI_ALIGN)
+            for (size_t r = 0; r < FCI_TURNED_ROWS; r++) FCI_PREFETCH(rows[r] + i + ahead);
+        for (size_t h = 0; h < t->halves; h++)
+            for (size_t r = 0; r < FCI_TURNED_ROWS; r++, out += 2)
+                memcpy(out, rows[r] + at + t->at + 2 * h, 2);
+        for (size_t w = 0; w < words; w += 4) { // the last four may overlap those before
+            const size_t word = (size_t)fci_min(w, words - 4);
+            for (size_t g = 0; g < 2; g++) {
+                __m256i v[4];
+                fci_kernel_square_avx2(rows + 8 * g, at + from + 4 * word, v);
+#define X(i)                                                                                       \
+                _mm256_storeu_si256((__m256i *)(void *)(out + 64 * (word + i) + 32 * g), v[i]);
                 FCI_EACH_4(X)
 #undef X
-#undef FCI_CODED_HIGH
-                for (unsigned odd = 0; odd < 2; odd++) {
-                    const unsigned s = j + odd;
-                    b[2 * odd + part].d[g] =
-                        fci_kernel_scales_avx2(&scales[s / 4][g], s % 4, &d[g]);
-                    b[2 * odd + part].m[g] = fci_kernel_scales_avx2(&mins[s / 4][g], s % 4, &m[g]);
-                }
-            }
-        fci_kernel_sixteens_avx2(i8, type, b, 4, x, k + 32 * j, acc);
-    }
-}
-
-// 256 weights of Q6_K, half of them at a time.
-FCI_AVX2 FCI_INLINE void fci_kernel_q6_k_avx2(bool i8, fc_dtype type, const char *const *rows,
-                                              size_t at, const void *x, size_t k, float *acc) {
-    const __m256i less = _mm256_set1_epi8(32);
-    for (size_t half = 0; half < 2; half++) {
-        fci_kernel_bytes b[8];
-        for (size_t g = 0; g < 4; g++) {
-            __m256i s[4], h[4], w[4];
-            const char *const *r = rows + 8 * g;
-            fci_kernel_turn_avx2(r, at + 192, s);
-            const __m256 d =
-                fci_kernel_halves_avx2(r, at + 208, FCI_CODED_DOWN * FCI_CODED_SCALE(i8));
-            for (unsigned e = 0; e < 8; e++) { // sixteen weights: quarter e / 2, part e % 2
-                b[e].d[g] = fci_kernel_scales_avx2(&s[2 * half + e / 4], e % 4, &d);
-                b[e].m[g] = _mm256_set1_ps(FCI_NOTHING);
-            }
-            for (size_t part = 0; part < 2; part++) {
-                fci_kernel_turn_avx2(r, at + 128 + 32 * half + 16 * part, h);
-                for (size_t l = 0; l < 2; l++) {
-                    fci_kernel_turn_avx2(r, at + 64 * half + 32 * l + 16 * part, w);
-#define FCI_CODED_SIX(i, from, shift)                                                              \
-    _mm256_sub_epi8(_mm256_or_si256(FCI_CODED_BITS(w[i], from, 15),                                \
-                                    _mm256_slli_epi16(FCI_CODED_BITS(h[i], shift, 3), 4)), less)
-#define X(i)                                                                                       \
-                    b[2 * l + part].q[i][g] = FCI_CODED_SIX(i, 0, 2 * l);                          \
-                    b[4 + 2 * l + part].q[i][g] = FCI_CODED_SIX(i, 4, 4 + 2 * l);
-                    FCI_EACH_4(X)
-#undef X
-#undef FCI_CODED_SIX
-                }
             }
         }
-        fci_kernel_sixteens_avx2(i8, type, b, 8, x, k + 128 * half, acc);
+        out += 64 * words;
     }
-}
-
-FCI_AVX2 FCI_INLINE bool fci_kernel_blocks_avx2(bool i8, fc_dtype type, size_t n, const void *x,
-                                                const char *const *rows, size_t ahead, float *acc,
-                                                bool first) {
-    switch (type) {
-#define FCI_CODED_TYPE(name, per, size, block)                                                     \
-    case FC_DTYPE_##name:                                                                          \
-        if (n % (per / 32)) return false;                                                          \
-        if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);                               \
-        for (size_t k = 0, at = 0; k < 32 * n; k += per, at += size) {                             \
-            fci_kernel_prefetch_avx2(rows, at, size, ahead);                                       \
-            fci_kernel_##block##_avx2(i8, FC_DTYPE_##name, rows, at, x, k, acc);                   \
-        }                                                                                          \
-        return true;
-    FCI_CODED_TYPE(Q8_0, 32, 34, block)
-    FCI_CODED_TYPE(Q4_0, 32, 18, block)
-    FCI_CODED_TYPE(Q4_1, 32, 20, block)
-    FCI_CODED_TYPE(Q5_0, 32, 22, block)
-    FCI_CODED_TYPE(Q5_1, 32, 24, block)
-    FCI_CODED_TYPE(Q4_K, 256, 144, k)
-    FCI_CODED_TYPE(Q5_K, 256, 176, k)
-    FCI_CODED_TYPE(Q6_K, 256, 210, q6_k)
-    default: return false;
-    }
-}
-
-FCI_AVX2 FCI_FN bool fci_kernel_coded_avx2(fc_dtype type, size_t n, const void *a,
-                                           const char *const *rows, size_t ahead, float *acc,
-                                           bool first) {
-    if (type != FC_DTYPE_BF16)
-        return fci_kernel_blocks_avx2(false, type, n, a, rows, ahead, acc, first);
-    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
-    fci_kernel_coded_bf16_avx2(32 * n, (const float *)a, rows, ahead, acc);
-    return true;
-}
-
-FCI_AVX2 FCI_FN bool fci_kernel_coded_i8_avx2(fc_dtype type, size_t n, const void *a,
-                                              const char *const *rows, size_t ahead, float *acc,
-                                              bool first) {
-    return fci_tile_rounds(type)
-               ? fci_kernel_blocks_avx2(true, type, n, fci_kernel_rounded(a), rows, ahead, acc,
-                                        first)
-               : fci_kernel_coded_avx2(type, n, a, rows, ahead, acc, first);
 }
 #endif
 
@@ -15035,15 +15111,6 @@ FCI_SINGLE(bf16, FCI_AVX512BF16, uint32_t)
     sum = _mm512_fmadd_ps(_mm512_set1_ps(x[2 * (word) + 1]), odd, sum);
 FCI_CODED(f32, FCI_AVX512, float, 32)
 #undef FCI_CODED_DO
-
-// Rounded activations with AVX2's instructions.
-FCI_AVX512 FCI_FN bool fci_kernel_coded_i8_avx512(fc_dtype type, size_t n, const void *a,
-                                                  const char *const *rows, size_t ahead,
-                                                  float *acc, bool first) {
-    return fci_tile_rounds(type)
-               ? fci_kernel_coded_i8_avx2(type, n, a, rows, ahead, acc, first)
-               : fci_coded_f32(type, n, a, rows, ahead, acc, first);
-}
 #endif
 #if FCI_HAS_AVX512BF16
 #define FCI_CODED_SIDE(r) (r) * 0x10001 + 0x100000 // halves r and r + 16
@@ -15255,65 +15322,72 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 #endif
 
 // ---- The tables of this build.
+#define FCI_TILE_NONE {0, 0, 0, NULL, NULL, NULL, 0, NULL}
 static const fci_kernels fci_kernel_tables[] = {
     {FC_SIMD_SCALAR, false,
-     {4, 16, 0, fci_kernel_tile_f32_scalar, NULL, NULL},
-     {4, 16, 0, fci_kernel_tile_bf16_scalar, NULL, NULL},
+     {4, 16, 0, fci_kernel_tile_f32_scalar, NULL, NULL, 0, NULL},
+     {4, 16, 0, fci_kernel_tile_bf16_scalar, NULL, NULL, 0, NULL},
 #if FCI_VECTORS
-     {4, 16, 16, fci_kernel_tile_f32_scalar, NULL, fci_kernel_coded_i8_scalar},
+     {4, 16, 16, fci_kernel_tile_f32_scalar, NULL, fci_kernel_coded_i8_scalar, 0, NULL},
 #else
-     {0, 0, 0, NULL, NULL, NULL},
+     FCI_TILE_NONE,
 #endif
      FCI_KERNEL_NAMES(scalar)},
 #if FCI_HAS_AVX2
     {FC_SIMD_AVX2, false,
-     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
-      fci_kernel_coded_avx2},
-     {0, 0, 0, NULL, NULL, NULL},
-     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2,
-      fci_kernel_coded_i8_avx2},
-     FCI_KERNEL_NAMES(avx2)},
+     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2, NULL,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
+     FCI_TILE_NONE,
+     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2, NULL,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
+     FCI_KERNEL_NAMES_WITH(avx2, avx2, NULL, fci_kernel_turn_avx2, avx2)},
 #endif
 #if FCI_HAS_AVX512
     {FC_SIMD_AVX512, false,
-     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-     {0, 0, 0, NULL, NULL, NULL},
-     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
-      fci_kernel_coded_i8_avx512},
-     FCI_KERNEL_NAMES(avx512)},
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32, 0,
+      NULL},
+     FCI_TILE_NONE,
+     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
+      FCI_TURNED_ROUNDED, fci_kernel_turned_i8_avx2},
+     FCI_KERNEL_NAMES_WITH(avx512, avx512, NULL, fci_kernel_turn_avx2, avx512)},
 #endif
 #if FCI_HAS_AVX512BF16
     {FC_SIMD_AVX512BF16, true,
-     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-     {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16},
-     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
-      fci_kernel_coded_i8_avx512},
-     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)},
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32, 0,
+      NULL},
+     {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16, 0,
+      NULL},
+     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
+      FCI_TURNED_ROUNDED, fci_kernel_turned_i8_avx2},
+     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, fci_kernel_turn_avx2,
+                           avx512)},
 #endif
 #if FCI_HAS_AMX
     {FC_SIMD_AMX, true,
-     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32},
-     {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL},
-     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512,
-      fci_kernel_coded_i8_avx512},
-     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, avx512)},
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32, 0,
+      NULL},
+     {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL, 0, NULL},
+     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
+      FCI_TURNED_ROUNDED, fci_kernel_turned_i8_avx2},
+     FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, fci_kernel_turn_avx2,
+                           avx512)},
 #endif
 #if FCI_HAS_NEON32
     {FC_SIMD_NEON, false,
-     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
-     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
-     FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, scalar)},
+     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL, 0, NULL}, FCI_TILE_NONE,
+     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar, 0, NULL},
+     FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, fci_turned_turn, scalar)},
 #elif FCI_HAS_NEON // part of every aarch64, so bodies need no target
     {FC_SIMD_NEON, false,
-     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL}, {0, 0, 0, NULL, NULL, NULL},
-     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
+     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL, 0, NULL}, FCI_TILE_NONE,
+     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar, 0, NULL},
      FCI_KERNEL_NAMES(scalar)},
 #endif
 #if FCI_HAS_NEON_BF16
     {FC_SIMD_NEON_BF16, true,
-     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL},
-     {8, 16, 0, fci_kernel_tile_bf16_neon, NULL, NULL},
-     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar},
+     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL, 0, NULL},
+     {8, 16, 0, fci_kernel_tile_bf16_neon, NULL, NULL, 0, NULL},
+     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar, 0, NULL},
      FCI_KERNEL_NAMES(scalar)},
 #endif
 };
@@ -15649,6 +15723,12 @@ typedef enum fci_gemm_op {
     FCI_GEMM_FEED   // the first part's outputs, gated by the second's, packed for the next GEMM
 } fci_gemm_op;
 
+// All of a matrix turned, panel by panel, each from the first time on that a single row uses it.
+typedef struct fci_gemm_copy {
+    char *data;
+    bool *filled; // [panels]
+} fci_gemm_copy;
+
 typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
     const fci_matrix *w;
     uint64_t first_row;
@@ -15656,6 +15736,7 @@ typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
     const float *bias; // [n_rows] or NULL
     float *y;          // [m, n_rows], unused by FEED
     size_t ldy;
+    const fci_gemm_copy *copy; // of W; NULL: none
 } fci_gemm_part;
 
 // Bytes of scratch for fci_gemm, for all workers together.
@@ -16002,13 +16083,53 @@ FCI_INLINE size_t fci_gemm_together(const fci_gemm_job *j) {
     return (size_t)fci_max(j->unit, j->tile->singles / j->tile->nr);
 }
 
-// A single row of activations times n panels of one matrix type, as they lie in memory, or decoded
-// where the kernel does not take the type.
+// Sixteen rows of a panel turned, from `o` on of those that `s` has: in the copy, which is filled
+// where it is not, or else in `place`.
+FCI_FN const char *fci_gemm_turn(const fci_gemm_job *j, const fci_gemm_copy *copy,
+                                 const fci_gemm_source *s, size_t o, const fci_turned *t,
+                                 size_t ahead, char *place) {
+    const uint64_t row = s->row + o, panel = row / FCI_TURNED_ROWS;
+    const size_t bytes = FCI_TURNED_ROWS * (size_t)t->size, n = s->n / t->per;
+    const char *rows[FCI_TURNED_ROWS];
+    if (row % FCI_TURNED_ROWS) copy = NULL;
+    char *to = copy ? copy->data + (panel * j->k + s->first) / t->per * bytes : place;
+    if (copy && copy->filled[panel]) return to;
+    for (size_t r = 0; r < FCI_TURNED_ROWS; r++) // past the last output any row
+        rows[r] = fci_matrix_row(s->w, s->row + fci_min(o + r, s->rows - 1)) +
+                  fci_gemm_offset(j, s);
+    j->c->kernels->turn(t, rows, n, ahead, to);
+    if (copy && s->first + s->n == j->k) copy->filled[panel] = true;
+    return to;
+}
+
+// A block of K of n panels, turned, by a single row.
+FCI_FN void fci_gemm_turned(const fci_gemm_job *j, size_t panel, size_t n, size_t at, size_t ahead,
+                            const fci_turned *t, float *place, float *acc) {
+    const size_t nr = j->tile->nr;
+    const char *panels[FCI_PANEL_MAX / FCI_TURNED_ROWS];
+    fci_gemm_source s = fci_gemm_source_of(j, panel, at);
+    for (size_t r = 0, i = 0; r < j->tile->singles; r += FCI_TURNED_ROWS, i++) {
+        size_t column;
+        const size_t p = panel + r / nr;
+        panels[i] = panels[0]; // past the last output any rows
+        if (r / nr >= n) continue;
+        s = fci_gemm_source_of(j, p, at);
+        if (r % nr < s.rows)
+            panels[i] = fci_gemm_turn(j, fci_gemm_panel(j, p, &column)->copy, &s, r % nr, t, ahead,
+                                      (char *)place + r * FCI_TILE_WORDS * sizeof(float));
+    }
+    j->tile->turned(s.w->type, s.n / 32, fci_gemm_packed_row(&j->packed, 0, at), panels, acc,
+                    at == 0);
+}
+
+// A single row of activations times n panels of one matrix type: turned, as they lie in memory, or
+// decoded where the kernel does not take the type.
 FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n, float *scratch,
                                    float *acc) {
     const size_t nr = j->tile->nr;
     const fci_gemm_room room = fci_gemm_room_of(j->tile);
     float *staged = scratch + room.rows, *packed = scratch + room.panels;
+    fci_turned turned;
     for (size_t at = 0; at < j->packed.words; at += j->packed.block) {
         const size_t words = (size_t)fci_min(j->packed.block, j->packed.words - at);
         const void *x = fci_gemm_packed_row(&j->packed, 0, at);
@@ -16016,13 +16137,19 @@ FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n
         fci_gemm_source s = fci_gemm_source_of(j, panel, at);
         const size_t from = fci_gemm_offset(j, &s), next = s.stride * (j->unit > 1 ? nr : n * nr),
                      ahead = at + j->packed.block < j->packed.words ? s.bytes : next - from;
+        const bool blocks = s.first % 32 == 0 && s.n % 32 == 0;
+        if (blocks && fci_turned_has(j->tile->turns, s.w->type) &&
+            fci_turned_of(s.w->type, &turned)) {
+            fci_gemm_turned(j, panel, n, at, ahead, &turned, packed, acc);
+            continue;
+        }
         for (size_t i = 0; i < j->tile->singles / nr; i++) {
             s = fci_gemm_source_of(j, panel + i % n, at);
             for (size_t r = 0; r < nr; r++)
                 rows[i * nr + r] =
                     r < s.rows ? fci_matrix_row(s.w, s.row + r) + from : rows[i * nr];
         }
-        if (j->tile->coded && s.first % 32 == 0 && s.n % 32 == 0 &&
+        if (j->tile->coded && blocks &&
             j->tile->coded(s.w->type, s.n / 32, x, rows, ahead, acc, at == 0))
             continue;
         if (!j->tile->single) {
@@ -16639,7 +16766,7 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
         packed ? fci_alloc(&c, fci_gemm_scratch_bytes(&c, compute), 1, "scratch", err) : NULL;
     if (scratch) {
         const fci_matrix matrix = {p->w, p->type, n, k, fci_number_bytes(p->type, k), 0, 0, false};
-        const fci_gemm_part part = {&matrix, 0, n, NULL, p->y, n};
+        const fci_gemm_part part = {&matrix, 0, n, NULL, p->y, n, NULL};
         fci_gemm_pack(&c, compute, p->x, k, m, k, NULL, packed);
         fci_gemm(&c, compute, FCI_GEMM_STORE, packed, m, k, &part, 1, scratch);
     }
@@ -18496,7 +18623,7 @@ typedef struct fci_disk {
 FCI_FN bool fci_disk_needed(const fc_model *m);
 // `taken`: bytes of memory that are used for other than weights.
 FCI_FN fci_disk fci_disk_of(const fc_model *m, uint64_t taken);
-// The weights of an expert.
+FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer); // without experts
 FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e);
 // Around a wave through the sublayers of a mask [2 * n_blocks], `first` the first of them.
 FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first);
@@ -18550,7 +18677,6 @@ FCI_FN void fci_disk_add(fci_disk_part *part, const fci_weight *w) {
     if (w->matrix.data) part->all[part->n++] = &w->matrix;
 }
 
-// The weights of a sublayer without its experts.
 FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer) {
     const fci_layer *l = &m->layers[sublayer / 2];
     const fci_weight *const all[2][4] = {{&l->q, &l->k, &l->v, &l->o},
@@ -18659,6 +18785,119 @@ FCI_FN void fci_disk_end(fci_disk *d) {
     const bool goes = fci_disk_goes(d);
     if (goes) behind = fci_disk_sublayer(d->m, d->at);
     fci_disk_turn(d, goes ? &behind : NULL, NULL);
+}
+
+// >> copies
+// The weights once more, turned: what generates token after token reads them so.
+
+typedef struct fci_copies_one {
+    const fci_matrix *of;
+    fci_gemm_copy copy;
+} fci_copies_one;
+
+typedef struct fci_copies {
+    fci_copies_one *all; // [n], ascending by address
+    size_t n;
+    char *data;
+    bool *filled;
+} fci_copies;
+
+// Makes room for the matrices of a mask [2 * n_blocks] and the head, where memory beside the model
+// and the `taken` bytes of other use allows; else, and where the kernels turn none of them, *c has
+// none.
+FCI_FN void fci_copies_open(fci_copies *c, const fc_model *m, const uint8_t *mask, uint64_t taken);
+// Zeroed allowed.
+FCI_FN void fci_copies_close(fci_copies *c, const fc_model *m);
+// The copy of a matrix, or NULL; c may be NULL.
+FCI_FN const fci_gemm_copy *fci_copies_find(const fci_copies *c, const fci_matrix *w);
+
+// ---- private to this section
+
+typedef struct fci_copies_sizes {
+    uint64_t n, panels, bytes;
+} fci_copies_sizes;
+
+// Counts a matrix, and gives it its place where the room is there.
+FCI_FN void fci_copies_add(fci_copies *c, const fc_model *m, const fci_matrix *w,
+                           fci_copies_sizes *at) {
+    const uint64_t panels = (w->rows + FCI_TURNED_ROWS - 1) / FCI_TURNED_ROWS;
+    fci_turned t;
+    if (!w->data || w->transposed || !fci_turned_of(w->type, &t) || w->cols % t.per ||
+        !fci_turned_has(fci_gemm_tile(&m->c, m->config.compute)->turns, w->type))
+        return;
+    if (c->data) {
+        c->all[at->n].of = w;
+        c->all[at->n].copy.data = c->data + at->bytes;
+        c->all[at->n].copy.filled = c->filled + at->panels;
+    }
+    at->n++;
+    at->panels += panels;
+    at->bytes += panels * FCI_TURNED_ROWS * t.size * (w->cols / t.per);
+}
+
+FCI_FN fci_copies_sizes fci_copies_place(fci_copies *c, const fc_model *m, const uint8_t *mask) {
+    fci_copies_sizes at = {0, 0, 0};
+    for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
+        if (!mask[s] || !m->present[s]) continue;
+        const fci_layer *l = &m->layers[s / 2];
+        const fci_disk_part part = fci_disk_sublayer(m, s);
+        for (size_t i = 0; i < part.n; i++) fci_copies_add(c, m, part.all[i], &at);
+        for (size_t x = 0; s % 2 && l->experts && x < m->hyper.n_experts; x++) {
+            const fci_disk_part expert = fci_disk_expert(&l->experts[x]);
+            for (size_t i = 0; i < expert.n; i++) fci_copies_add(c, m, expert.all[i], &at);
+        }
+    }
+    fci_copies_add(c, m, &m->output, &at);
+    return at;
+}
+
+FCI_FN void fci_copies_buffers(fci_copies *c, fci_group *g, const fci_copies_sizes *s) {
+    fci_each(g, &c->all, s->n, sizeof *c->all, "copies");
+    fci_each(g, &c->filled, s->panels, sizeof *c->filled, "copies");
+    fci_each(g, &c->data, s->bytes, 1, "copies of weights");
+}
+
+FCI_FN int fci_copies_order(const void *a, const void *b) {
+    const uintptr_t x = (uintptr_t)((const fci_copies_one *)a)->of,
+                    y = (uintptr_t)((const fci_copies_one *)b)->of;
+    return x < y ? -1 : x > y;
+}
+
+FCI_FN void fci_copies_open(fci_copies *c, const fc_model *m, const uint8_t *mask,
+                            uint64_t taken) {
+    memset(c, 0, sizeof *c);
+    const fci_copies_sizes s = fci_copies_place(c, m, mask);
+    fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
+    fci_copies_buffers(c, &g, &s);
+    const uint64_t all = g.bytes + taken;
+    if (s.n == 0 || (m->memory_limit && all > m->memory_limit) ||
+        all + m->config.file_bytes > fci_platform_memory(true))
+        return;
+    g.doing = FCI_ALLOC;
+    fci_copies_buffers(c, &g, &s);
+    if (g.code) {
+        fci_copies_close(c, m);
+        return;
+    }
+    c->n = (size_t)s.n;
+    fci_copies_place(c, m, mask);
+    qsort(c->all, c->n, sizeof *c->all, fci_copies_order);
+}
+
+FCI_FN void fci_copies_close(fci_copies *c, const fc_model *m) {
+    const fci_copies_sizes none = {0, 0, 0};
+    fci_group g = fci_group_of(&m->c, FCI_FREE, NULL);
+    fci_copies_buffers(c, &g, &none);
+    memset(c, 0, sizeof *c);
+}
+
+FCI_FN const fci_gemm_copy *fci_copies_find(const fci_copies *c, const fci_matrix *w) {
+    const fci_copies_one wanted = {w, {NULL, NULL}};
+    const fci_copies_one *found =
+        c && c->n ? (const fci_copies_one *)bsearch(&wanted, c->all, c->n, sizeof wanted,
+                                                    fci_copies_order)
+                  : NULL;
+    return found ? &found->copy : NULL;
 }
 
 // >> identity
@@ -20949,8 +21188,7 @@ typedef struct fci_engine {
     void *packed, *fed;  // activations as the GEMM wants them; the FFN's inner ones
     void *scratch;       // of the GEMM's and attention's workers
     float *cos_sin;      // [ropes][forms][max length][rotary_dim / 2][2]
-    size_t n_forms;      // 2 where long sequences have a rotary embedding of their own
-    size_t max_length;
+    size_t n_forms, max_length;  // 2 forms where long sequences have an embedding of their own
     float *input;        // [capacity, hidden]: input of a parallel block; x in other models
     float *scores;       // [capacity, n_experts] of the router
     fci_engine_routed *routes;   // [capacity, experts used] twice: by row, then by expert
@@ -20966,6 +21204,7 @@ typedef struct fci_engine {
     fci_engine_tap_fn tap; // or NULL
     void *tick_user, *tap_user;
     fci_disk disk;
+    const fci_copies *copies;
 } fci_engine;
 
 // How the model's attention is computed, without lanes.
@@ -21247,7 +21486,8 @@ FCI_FN uint32_t fci_wave_position(const fci_engine *e, size_t length, size_t i) 
     return (uint32_t)(fci_engine_is_long(e, length) ? e->max_length + i : i);
 }
 
-FCI_FN fci_gemm_part fci_wave_part(const fci_weight *w, float *y, size_t ldy) {
+FCI_FN fci_gemm_part fci_wave_part(const fci_engine *e, const fci_weight *w, float *y,
+                                   size_t ldy) {
     fci_gemm_part p;
     p.w = &w->matrix;
     p.first_row = 0;
@@ -21255,6 +21495,7 @@ FCI_FN fci_gemm_part fci_wave_part(const fci_weight *w, float *y, size_t ldy) {
     p.bias = w->bias;
     p.y = y;
     p.ldy = ldy;
+    p.copy = fci_copies_find(e->copies, &w->matrix);
     return p;
 }
 
@@ -21304,7 +21545,7 @@ FCI_FN void fci_wave_add(fci_engine *e, const void *packed, const fci_weight *w,
     const size_t d = (size_t)e->m->hyper.hidden;
     const float scale = (float)e->m->hyper.residual_scale;
     const bool plain = !post->weight && scale == 1;
-    const fci_gemm_part part = fci_wave_part(w, plain ? e->x : e->normed, d);
+    const fci_gemm_part part = fci_wave_part(e, w, plain ? e->x : e->normed, d);
     fci_gemm(&e->m->c, compute, plain ? FCI_GEMM_ADD : FCI_GEMM_STORE, packed, rows, k, &part, 1,
              e->scratch);
     if (e->tap) e->tap(e->tap_user, packed, rows, k, NULL, post->weight ? e->normed : NULL);
@@ -21330,9 +21571,9 @@ FCI_FN void fci_wave_run_attention(fci_engine *e, const fci_layer *l, const fci_
     const fci_context *c = &e->m->c;
     fci_attention a = fci_engine_attention(e->m);
     float *q = e->heads[0], *out = e->heads[1], *k = e->keys, *v = e->keys + rows * a.ldkv;
-    const fci_gemm_part qkv[3] = {fci_wave_part(&l->q, q, a.ldq),
-                                  fci_wave_part(&l->k, k, a.ldkv),
-                                  fci_wave_part(&l->v, v, a.ldkv)};
+    const fci_gemm_part qkv[3] = {fci_wave_part(e, &l->q, q, a.ldq),
+                                  fci_wave_part(e, &l->k, k, a.ldkv),
+                                  fci_wave_part(e, &l->v, v, a.ldkv)};
     a.window = l->kind.window;
     fci_wave_norm_pack(e, e->x, rows, &l->attn_norm);
     fci_wave_gemm(e, FCI_GEMM_STORE, qkv, 3, rows);
@@ -21359,7 +21600,7 @@ FCI_FN void fci_wave_run_attention(fci_engine *e, const fci_layer *l, const fci_
 // Runs the packed rows through gate and up (or only up) and the activation, into e->fed.
 FCI_FN void fci_wave_activate(fci_engine *e, const fci_weight *gate, const fci_weight *up,
                               size_t rows) {
-    const fci_gemm_part parts[2] = {fci_wave_part(gate, NULL, 0), fci_wave_part(up, NULL, 0)};
+    const fci_gemm_part parts[2] = {fci_wave_part(e, gate, NULL, 0), fci_wave_part(e, up, NULL, 0)};
     const size_t plain = gate->matrix.data ? 0 : 1;
     fci_gemm_into(&e->m->c, e->compute, e->packed, rows, (size_t)up->matrix.cols,
                   parts + plain, 2 - plain, e->m->hyper.activation, e->fed, e->scratch);
@@ -21444,7 +21685,7 @@ FCI_FN void fci_wave_turn_expert(fci_engine *e, const fci_layer *l, const fci_en
 FCI_FN void fci_wave_run_experts(fci_engine *e, const fci_layer *l, size_t rows) {
     const size_t d = (size_t)e->m->hyper.hidden, n_experts = (size_t)e->m->hyper.n_experts;
     const fc_compute compute = e->compute;
-    const fci_gemm_part router = fci_wave_part(&l->router, e->scores, n_experts);
+    const fci_gemm_part router = fci_wave_part(e, &l->router, e->scores, n_experts);
     fci_wave_norm(e, &l->ffn_norm, e->input, rows, d, e->normed);
     fci_gemm_pack(&e->m->c, compute, e->normed, d, rows, d, NULL, e->packed);
     fci_wave_gemm(e, FCI_GEMM_STORE, &router, 1, rows);
@@ -21458,7 +21699,7 @@ FCI_FN void fci_wave_run_experts(fci_engine *e, const fci_layer *l, size_t rows)
         fci_gemm_pack(&e->m->c, compute, e->heads[0], d, n, d, NULL, e->packed);
         fci_wave_activate(e, &l->experts[x].gate, &l->experts[x].up, n);
         const fci_weight *w = &l->experts[x].down;
-        const fci_gemm_part down = fci_wave_part(w, e->heads[1], d);
+        const fci_gemm_part down = fci_wave_part(e, w, e->heads[1], d);
         fci_gemm(&e->m->c, compute, FCI_GEMM_STORE, e->fed, n, (size_t)w->matrix.cols, &down, 1,
                  e->scratch);
         if (e->tap) e->tap(e->tap_user, e->fed, n, (size_t)w->matrix.cols, at, NULL);
@@ -21586,7 +21827,8 @@ FCI_FN const float *fci_wave_logits(fci_engine *e, const float *x, size_t rows) 
     const fci_matrix *w = &e->m->output;
     const float scale = (float)(1 / e->m->hyper.logit_divisor), cap = (float)e->m->hyper.logit_cap;
     fci_wave_norm_pack(e, x, rows, &e->m->output_norm);
-    const fci_gemm_part head = {w, 0, (size_t)w->rows, NULL, e->logits, (size_t)w->rows};
+    const fci_gemm_part head = {w, 0, (size_t)w->rows, NULL, e->logits, (size_t)w->rows,
+                                fci_copies_find(e->copies, w)};
     fci_wave_gemm(e, FCI_GEMM_STORE, &head, 1, rows);
     if (scale != 1 || cap > 0)
         fci_rows_cap(&e->m->c, e->logits, (size_t)w->rows, scale, cap, rows, (size_t)w->rows);
@@ -21784,7 +22026,7 @@ FCI_FN void fci_triangle_chunk(const fci_engine *e, const fci_triangle *t, size_
     float *columns = t->columns;
     fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
     fci_triangle_columns(e->m, first, n, columns + d * FCI_TRIANGLE_CHUNK, columns);
-    const fci_gemm_part product = {&w, 0, d, NULL, t->part, d};
+    const fci_gemm_part product = {&w, 0, d, NULL, t->part, d, NULL};
     fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, t->packed);
     fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
     fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, t->packed, d, n, &product, 1, t->scratch);
@@ -21875,7 +22117,7 @@ FCI_FN void fci_triangle_outputs(fci_engine *e, const fci_triangle *t, const flo
     const fci_context *c = &e->m->c;
     const size_t d = (size_t)e->m->hyper.hidden;
     const fci_matrix w = {t->r, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
-    const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d};
+    const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d, NULL};
     fci_wave_norm(e, &e->m->output_norm, x, rows, d, e->normed);
     for (size_t i = 0; i < rows * d && e->m->config.compute == FC_COMPUTE_BF16; i++)
         e->normed[i] = fci_bf16_to_f32(fci_f32_to_bf16(e->normed[i]));
@@ -26979,6 +27221,7 @@ FCI_FN void fci_generate_tell(fc_generator *g, fci_engine_tick_fn tick, void *us
 // ---- private to this section
 
 enum { FCI_GENERATE_ROWS = 512 }; // of a prompt in one wave
+enum { FCI_GENERATE_FEW = 8 };    // tokens that copies of the weights do not pay for
 
 typedef struct fci_generate_entry {
     float weight; // e^((logit - highest) / temperature)
@@ -26992,6 +27235,9 @@ struct fc_generator {
     uint32_t n_ids, max_positions;
     fci_engine engine;
     fci_cache cache;
+    fci_copies copies; // of the weights, once a few tokens ran
+    uint32_t n_single; // of those
+    uint64_t taken;    // bytes of all but the engine and the copies
     const float *logits;         // after the last of ids; NULL: not computed
     fci_generate_entry *entries; // [vocab], for sampling
 };
@@ -27012,6 +27258,7 @@ FINERCUT_API void fc_generator_close(fc_generator *g) {
     if (!g) return;
     fci_group group = fci_group_of(&g->m->c, FCI_FREE, NULL);
     fci_engine_close(&g->engine);
+    fci_copies_close(&g->copies, g->m);
     fci_cache_close(g->m, &g->cache);
     fci_generate_buffers(g, &group);
     fci_free(&g->m->c, g);
@@ -27030,6 +27277,7 @@ FCI_FN fc_code fci_generate_open(fc_generator *g, const uint8_t *mask, fc_error 
     fci_engine_wish wish = {1, (size_t)fci_min(most, FCI_GENERATE_ROWS), 1, most,
                             own.bytes + fci_cache_bytes(g->m, g->mask, most)};
     fc_code code = fci_engine_begin(&g->engine, g->m, &wish, err);
+    g->taken = wish.taken;
     return code ? code : fci_cache_open(&g->cache, g->m, g->mask, most, err);
 }
 
@@ -27098,6 +27346,15 @@ FCI_FN void fci_generate_lengthen(fc_generator *g) {
     g->cache.n_text = g->n_ids;
 }
 
+// Counts tokens that run alone. Without copies they take longer, and are the same.
+FCI_FN void fci_generate_copy(fc_generator *g) {
+    const fci_engine *e = &g->engine;
+    if (g->n_ids - g->cache.n_past != 1 || ++g->n_single != FCI_GENERATE_FEW) return;
+    fci_copies_open(&g->copies, g->m, g->mask,
+                    g->taken + fci_engine_bytes(g->m, e->capacity, e->head_rows, e->max_length));
+    g->engine.copies = &g->copies;
+}
+
 FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
     if (fci_need(g, "fc_generator_logits", "a generator", err)) return NULL;
     const size_t d = (size_t)g->m->hyper.hidden;
@@ -27106,6 +27363,7 @@ FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
     fci_generate_lengthen(g);
     if (g->m->config.compute == FC_COMPUTE_I8)
         g->engine.compute = g->n_ids - g->cache.n_past == 1 ? FC_COMPUTE_I8 : FC_COMPUTE_F32;
+    fci_generate_copy(g);
     while (g->cache.n_past < g->n_ids) {
         fci_lane lane;
         memset(&lane, 0, sizeof lane);
@@ -29003,7 +29261,8 @@ FCI_FN fc_code fci_speed_run_matmul(fci_speed_job *j, fc_error *err) {
     const fci_context *c = &j->m->c;
     const size_t k = (size_t)j->w->cols;
     (void)err;
-    const fci_gemm_part part = {j->w, 0, (size_t)j->w->rows, NULL, j->y, (size_t)j->w->rows};
+    const fci_gemm_part part = {j->w, 0, (size_t)j->w->rows, NULL, j->y, (size_t)j->w->rows,
+                                NULL};
     fci_gemm_pack(c, j->m->config.compute, j->x, k, j->rows, k, NULL, j->packed);
     fci_gemm(c, j->m->config.compute, FCI_GEMM_STORE, j->packed, j->rows, k, &part, 1, j->scratch);
     return FC_OK;
@@ -29456,7 +29715,7 @@ FCI_FN void fci_heal_add(fci_heal *h, fci_heal_sums *s, fci_heal_job *j) {
                      rows = (size_t)fci_min(end - j->panel, FCI_HEAL_PANEL);
         j->from = j->panel < k ? j->panel : 0;
         j->wide = k - j->from;
-        const fci_gemm_part part = {&x, j->from, j->wide, NULL, h->products, j->wide};
+        const fci_gemm_part part = {&x, j->from, j->wide, NULL, h->products, j->wide, NULL};
         fci_gemm_pack(c, FC_COMPUTE_F32, h->columns + j->panel * n, n, rows, n, NULL, h->packed);
         fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, h->packed, rows, n, &part, 1, h->scratch);
         fci_parallel_for(c, rows, fci_heal_add_task, j);
@@ -37908,14 +38167,13 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CODED_BYTE
 #undef FCI_CODED_DO
 #undef FCI_CODED_DOWN
-#undef FCI_CODED_EACH
 #undef FCI_CODED_FOUR
 #undef FCI_CODED_HALVES
+#undef FCI_CODED_LESS
 #undef FCI_CODED_LOAD
 #undef FCI_CODED_LOW
 #undef FCI_CODED_NIBBLE
 #undef FCI_CODED_ONE
-#undef FCI_CODED_SCALE
 #undef FCI_CODED_SIDE
 #undef FCI_CODED_SIDES
 #undef FCI_CODED_SIXTEEN
@@ -38100,7 +38358,12 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TILE_ADD
 #undef FCI_TILE_BEGIN
 #undef FCI_TILE_END
+#undef FCI_TILE_NONE
 #undef FCI_TILE_STEP
+#undef FCI_TURNED_BIT
+#undef FCI_TURNED_HALVES
+#undef FCI_TURNED_PLAIN
+#undef FCI_TURNED_ROUNDED
 #undef FCI_TURN_ALL
 #undef FCI_TURN_DO
 #undef FCI_TURN_FOUR

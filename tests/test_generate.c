@@ -3,6 +3,7 @@
 #include "private.h"
 #include "memory.h"
 #include "t.h"
+#include "tiny.h"
 
 #define DATA "tests/data/"
 
@@ -606,6 +607,96 @@ static void test_i8(fc_simd simd) {
 
 /* ------------------------------------------------------------------------- speed */
 
+/* Token after token, more than FCI_GENERATE_FEW: logits with copies of the weights and, for want of
+   memory, without. */
+static size_t copies_run(const char *name, fc_model *m, int room, float *logits) {
+    enum { N = 2 * FCI_GENERATE_FEW };
+    fc_error err;
+    fc_generator *g = fc_generator_open(m, NULL, N, &err);
+    const size_t vocab = fc_model_config(m)->vocab_size;
+    size_t bad = g ? 0 : 1, n = 0, empty = 0;
+    const uint64_t limit = m->memory_limit;
+    if (!room) m->memory_limit = 1; /* once all else has its own */
+    for (uint32_t i = 0; g && i < N; i++) {
+        const uint32_t id = (uint32_t)((i * i * 31 + 7) % vocab);
+        const float *z =
+            fc_generator_feed(g, &id, 1, &err) ? NULL : fc_generator_logits(g, &err);
+        if (z) memcpy(logits + i * vocab, z, vocab * sizeof *z);
+        else bad++;
+        T_OK(i + 1 >= FCI_GENERATE_FEW || g->copies.n == 0, "%s: copies from token %d on", name,
+             (int)i);
+    }
+    T_OK(bad == 0, "%s: %s", name, err.msg);
+    n = g ? g->copies.n : 0;
+    for (size_t i = 0; i < n; i++) /* experts that were not chosen have none */
+        empty += !*g->copies.all[i].copy.filled;
+    T_OK(n == 0 || empty < (m->hyper.n_experts ? n - 4 : 1), "%s: %d of %d copies are empty", name,
+         (int)empty, (int)n);
+    fc_generator_close(g);
+    m->memory_limit = limit;
+    return n;
+}
+
+static void copies_check(const char *name, fc_model *m) {
+    float *with = (float *)calloc(1 << 20, sizeof *with),
+          *without = (float *)calloc(1 << 20, sizeof *without);
+    if (!with || !without) exit(2);
+    const size_t n = copies_run(name, m, 1, with);
+    T_OK(!n == !m->c.kernels->f32.turns, "%s, %s: %d copies", name,
+         fc_simd_name(m->c.kernels->simd), (int)n);
+    T_OK(copies_run(name, m, 0, without) == 0, "%s: copies where memory is short", name);
+    T_OK(memcmp(with, without, 1 << 22) == 0, "%s, %s: other logits by copies", name,
+         fc_simd_name(m->c.kernels->simd));
+    free(with);
+    free(without);
+}
+
+static void copies_experts(void) {
+    static const char *const names[] = {
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+        "block_sparse_moe.gate", "input_layernorm", "post_attention_layernorm"};
+    enum { D = 32, FF = 64, VOCAB = 90, EXPERTS = 4 };
+    static tiny t;
+    fc_error err;
+    char name[96];
+    tiny_begin(&t, "\"model_type\":\"mixtral\",\"hidden_size\":32,\"intermediate_size\":64,"
+                   "\"num_hidden_layers\":1,\"num_attention_heads\":4,"
+                   "\"num_key_value_heads\":4,\"vocab_size\":90,\"rms_norm_eps\":1e-5,"
+                   "\"max_position_embeddings\":64,\"num_local_experts\":4,"
+                   "\"num_experts_per_tok\":2,\"tie_word_embeddings\":false");
+    tiny_add(&t, "model.embed_tokens.weight", VOCAB, D);
+    tiny_add(&t, "lm_head.weight", VOCAB, D);
+    tiny_add(&t, "model.norm.weight", D, 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(name, sizeof name, "model.layers.0.%s.weight", names[i]);
+        tiny_add(&t, name, i == 4 ? EXPERTS : D, i > 4 ? 0 : D);
+    }
+    for (int e = 0; e < 3 * EXPERTS; e++) {
+        snprintf(name, sizeof name, "model.layers.0.block_sparse_moe.experts.%d.w%d.weight", e / 3,
+                 e % 3 + 1);
+        tiny_add(&t, name, e % 3 == 1 ? D : FF, e % 3 == 1 ? FF : D);
+    }
+    tiny_random(&t, 0.5);
+    fc_model *m = tiny_open(&t, 0, 2, &err);
+    if (T_OK(m != NULL, "experts: %s", err.msg)) copies_check("experts", m);
+    fc_model_close(m);
+    tiny_end(&t);
+}
+
+static void test_copies(void) {
+    static const char *const models[] = {DATA "llama_f32_bias", DATA "llama_q4_1.gguf",
+                                         DATA "llama_bf16_old_config", "examples/demo"};
+    for (int simd = FC_SIMD_SCALAR; simd < FC_SIMD_COUNT; simd++) {
+        if (simd > (int)fc_simd_best() || !fci_kernel_table((fc_simd)simd)) continue;
+        for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+            fc_model *m = open_model(models[i], FC_COMPUTE_F32, 2, (fc_simd)simd, 0);
+            if (m) copies_check(models[i], m);
+            fc_model_close(m);
+        }
+    }
+    copies_experts();
+}
+
 static void test_peak(void) {
     fc_peak_info info;
     fc_error err;
@@ -652,6 +743,7 @@ int main(void) {
         test_i8(FC_SIMD_SCALAR);
         test_i8(FC_SIMD_AUTO);
     }
+    test_copies();
     test_peak();
     return t_end("test_generate");
 }

@@ -71,19 +71,24 @@ static float as_bf16(float x) {
 
 /* ---- GEMM */
 
-static void gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const float *x,
-                 size_t ldx, size_t m, size_t k, const fci_matrix *w, uint64_t first, uint64_t n,
-                 const float *bias, float *y, size_t ldy) {
+static void gemm_by(const fci_context *c, fc_compute compute, fci_gemm_op op, const float *x,
+                    size_t ldx, size_t m, size_t k, const fci_gemm_part *part) {
     fc_error err;
     void *packed = fci_alloc(c, fci_gemm_packed_bytes(c, compute, m, k) + 1, 1, "packed", &err);
     void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
     memset(packed, 0xff, fci_gemm_packed_bytes(c, compute, m, k));
     memset(scratch, 0xff, fci_gemm_scratch_bytes(c, compute));
-    const fci_gemm_part part = {w, first, n, bias, y, ldy};
     fci_gemm_pack(c, compute, x, ldx, m, k, NULL, packed);
-    fci_gemm(c, compute, op, packed, m, k, &part, 1, scratch);
+    fci_gemm(c, compute, op, packed, m, k, part, 1, scratch);
     fci_free(c, packed);
     fci_free(c, scratch);
+}
+
+static void gemm(const fci_context *c, fc_compute compute, fci_gemm_op op, const float *x,
+                 size_t ldx, size_t m, size_t k, const fci_matrix *w, uint64_t first, uint64_t n,
+                 const float *bias, float *y, size_t ldy) {
+    const fci_gemm_part part = {w, first, n, bias, y, ldy, NULL};
+    gemm_by(c, compute, op, x, ldx, m, k, &part);
 }
 
 static fci_matrix matrix(const void *data, fc_dtype type, size_t rows, size_t cols,
@@ -216,9 +221,9 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
     const fci_matrix mg = matrix(wg, FC_DTYPE_F32, inner, k, k * 4),
                      mu = matrix(wu, FC_DTYPE_F32, inner, k, k * 4);
     const fci_matrix md = matrix(wd, FC_DTYPE_F32, n, inner, inner * 4);
-    const fci_gemm_part gate_up[] = {{&mg, 0, inner, bias, NULL, 0},
-                                     {&mu, 0, inner, NULL, NULL, 0}},
-                        down = {&md, 0, n, NULL, y, n};
+    const fci_gemm_part gate_up[] = {{&mg, 0, inner, bias, NULL, 0, NULL},
+                                     {&mu, 0, inner, NULL, NULL, 0, NULL}},
+                        down = {&md, 0, n, NULL, y, n, NULL};
     const fci_rms_norm norm = {weight, 1e-5f};
     size_t bytes = fci_gemm_packed_bytes(c, compute, m, k),
            fed_bytes = fci_gemm_packed_bytes(c, compute, m, inner);
@@ -241,9 +246,9 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
     T_OK(same(y, z, m * n) && intact(y, m * n),
          "%s compute %d: m %zu k %zu inner %zu: fused FFN, other bits",
          fc_simd_name(c->kernels->simd), (int)compute, m, k, inner);
-    const fci_gemm_part both[] = {{&mg, 0, inner, bias, g, inner},
-                                  {&mu, 3, inner - 3, NULL, u, inner},
-                                  {&mg, 1, 1, NULL, z, 1}};
+    const fci_gemm_part both[] = {{&mg, 0, inner, bias, g, inner, NULL},
+                                  {&mu, 3, inner - 3, NULL, u, inner, NULL},
+                                  {&mg, 1, 1, NULL, z, 1, NULL}};
     float *a = guarded(m * inner), *b = guarded(m * inner), *one = guarded(m);
     fci_gemm(c, compute, FCI_GEMM_STORE, packed, m, k, both, 3, scratch);
     gemm(c, compute, FCI_GEMM_STORE, normed, k, m, k, &mg, 0, inner, bias, a, inner);
@@ -281,7 +286,7 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     T_OK(same(y, z, m * n), "%s compute %d: %s weights differ from their floats, k %d",
          fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     gemm(c, compute, FCI_GEMM_STORE, x, k, 1, k, &stored, 0, n, NULL, z, n);
-    T_OK(same(y, z, n) != (compute == FC_COMPUTE_I8 && fci_tile_rounds(type)),
+    T_OK(same(y, z, n) != (compute == FC_COMPUTE_I8 && fci_turned_has(FCI_TURNED_ROUNDED, type)),
          "%s compute %d: a single row of %s weights differs from the first of nine, k %d",
          fc_simd_name(c->kernels->simd), (int)compute, name, (int)k);
     free(data);
@@ -289,6 +294,51 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     drop(w);
     drop(y);
     drop(z);
+}
+
+/* The first 35 of n rows turned: a copy is filled by a single row, whose bits stay, and read by the
+   next ones, when the stored rows are gone. What the copy has of rows from there on is another
+   call's. Rows from an odd place on take no copy. */
+static void gemm_copy(const fci_context *c, fc_compute compute, fc_dtype type, size_t k) {
+    const size_t n = 70, row = (size_t)fci_number_bytes(type, k), panels = (n + 15) / 16;
+    const fci_tile *tile = fci_gemm_tile(c, compute);
+    fci_turned t;
+    if (!fci_turned_has(tile->turns, type)) return;
+    T_OK(fci_turned_of(type, &t) && t.size == fci_number_bytes(type, t.per), "%s: %d in %d bytes",
+         fc_dtype_name(type), t.per, t.size);
+    const size_t bytes = panels * FCI_TURNED_ROWS * row;
+    float *x = random_floats(k, 1), *y = guarded(n), *z = guarded(n);
+    unsigned char *data = (unsigned char *)malloc(n * row + 1);
+    char *turned = (char *)malloc(bytes + 1), *twin = (char *)malloc(FCI_TURNED_ROWS * row);
+    bool filled[5] = {false};
+    const fci_gemm_copy copy = {turned, filled};
+    const fci_matrix w = matrix(data + 1, type, n, k, row);
+    const size_t firsts[] = {0, 32, 0, 5, 32}, rows[] = {32, 38, 35, 9, 38};
+    turned[bytes] = 0x5a;
+    for (size_t i = 0; i <= n * row; i++)
+        data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
+    gemm(c, compute, FCI_GEMM_STORE, x, k, 1, k, &w, 0, n, NULL, y, n);
+    for (size_t i = 0; i < 5; i++) {
+        const fci_gemm_part part = {&w, firsts[i], rows[i], NULL, z, n, &copy};
+        gemm_by(c, compute, FCI_GEMM_STORE, x, k, 1, k, &part);
+        T_OK(same(y + firsts[i], z, rows[i]) == (i != 3),
+             "%s compute %d: %s weights turned differ from stored ones, k %d, %d rows from %d",
+             fc_simd_name(c->kernels->simd), (int)compute, fc_dtype_name(type), (int)k,
+             (int)rows[i], (int)firsts[i]);
+        T_OK(filled[1] && filled[4] == (i > 0), "%s compute %d: %s: what is filled",
+             fc_simd_name(c->kernels->simd), (int)compute, fc_dtype_name(type));
+        const char *first[FCI_TURNED_ROWS];
+        for (size_t r = 0; r < FCI_TURNED_ROWS; r++) first[r] = fci_matrix_row(&w, r);
+        if (i == 0) fci_turned_turn(&t, first, k / t.per, 0, twin);
+        T_OK(memcmp(twin, turned, FCI_TURNED_ROWS * row) == 0, "%s: %s turned otherwise",
+             fc_simd_name(c->kernels->simd), fc_dtype_name(type));
+        if (i == 1) memset(data, 0, n * row + 1);
+    }
+    T_OK(turned[bytes] == 0x5a, "%s: written past the copy", fc_dtype_name(type));
+    free(data);
+    free(turned);
+    free(twin);
+    drop(x), drop(y), drop(z);
 }
 
 /* Every storage type that there is a decoder for, with one block of K and more, of whole blocks of
@@ -301,9 +351,11 @@ static void gemm_types(const fci_context *c, fc_compute compute) {
         if (!fci_number_can_decode(type)) continue;
         seen++;
         for (size_t i = 0; i < sizeof ks / sizeof *ks; i++)
-            if (ks[i] % fci_number_block(type) == 0)
+            if (ks[i] % fci_number_block(type) == 0) {
                 gemm_type(c, compute, fc_dtype_name(type), type, ks[i],
                           (size_t)fci_number_bytes(type, ks[i]));
+                gemm_copy(c, compute, type, ks[i]);
+            }
     }
     T_OK(seen == 17, "%d storage types", (int)seen);
 }
@@ -328,8 +380,8 @@ static void gemm_mixed(const fci_context *c, fc_compute compute) {
         for (size_t i = 0; i < N * row; i++)
             data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
         w[p] = matrix(data, types[p], N, K, row);
-        const fci_gemm_part m = {&w[p], 0, n, NULL, many + M * N * p, N},
-                            s = {&w[p], 0, n, NULL, one + N * p, N};
+        const fci_gemm_part m = {&w[p], 0, n, NULL, many + M * N * p, N, NULL},
+                            s = {&w[p], 0, n, NULL, one + N * p, N, NULL};
         parts[p] = m;
         alone[p] = s;
     }
@@ -498,7 +550,7 @@ static void rounded_mixed(const fci_context *c) {
         for (size_t i = 0; i < N * row; i++)
             data[i] = (unsigned char)((uniform() + 1) * 128) & 0xbf; /* finite in every type */
         w[p] = matrix(data, types[p], N, K, row);
-        const fci_gemm_part part = {&w[p], 0, N, NULL, all + N * p, N};
+        const fci_gemm_part part = {&w[p], 0, N, NULL, all + N * p, N, NULL};
         parts[p] = part;
         gemm(c, i8, FCI_GEMM_STORE, x, K, 1, K, &w[p], 0, N, NULL, each + N * p, N);
     }
@@ -526,7 +578,7 @@ static void rounded(const fci_context *c, const fci_context *scalar) {
     rounded_rows(c);
     for (int t = 1; t < FC_DTYPE_COUNT; t++) {
         const fc_dtype type = (fc_dtype)t;
-        if (!fci_tile_rounds(type)) continue;
+        if (!fci_turned_has(FCI_TURNED_ROUNDED, type)) continue;
         seen++;
         for (size_t i = 0; i < 9; i++)
             if (ks[i % 3] % fci_number_block(type) == 0)
