@@ -131,8 +131,10 @@
    MEMORY
      fc_alloc hooks see every allocation, but for a file handle's few bytes in the default fc_io.
      Handles are freed by their close or free function (NULL allowed); results that are arrays
-     (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights are never copied whole: they
-     stay in the mapped file, and panels of them are decoded as they are used.
+     (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights stay in the mapped file, and
+     panels of them are decoded as they are used. Only a generator copies them, as it comes to its
+     eighth single token: into the order in which its kernels read them fastest, for the same bits,
+     where memory_limit and what the system has to spare beside the file leave room for that.
      fc_model_desc.memory_limit bounds the working memory beside the file; a search that cannot
      run in it fails before it begins, saying how much it needs. Most of it are the residual rows
      at every sublayer (the trail: 2 * n_blocks * tokens * hidden_size * 4 bytes); where they do
@@ -13585,7 +13587,7 @@ typedef struct fci_tile {
     fci_lanes_tile_fn run;
     fci_lanes_single_fn single; // NULL: `run` takes what `coded` does not
     fci_lanes_coded_fn coded; // NULL: `single` reads decoded weights
-    uint64_t turns;           // a bit for each type that `turned` takes; those go first
+    uint64_t turns;           // a bit for each type that `turned` takes
     fci_lanes_turned_fn turned;
 } fci_tile;
 
@@ -15321,6 +15323,25 @@ FCI_NEON_BF16 FCI_FN void fci_kernel_tile_bf16_neon(size_t rows, size_t words, c
 }
 #endif
 
+#if FCI_HAS_AVX512BF16
+// Rows of bfloat16 turned: word i of a panel's rows is what the dot product takes.
+FCI_AVX512BF16 FCI_FN void fci_kernel_turned_bf16_avx512(fc_dtype type, size_t n, const void *a,
+                                                         const char *const *panels, float *acc,
+                                                         bool first) {
+    const uint32_t *x = (const uint32_t *)a;
+    __m512 low = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc),
+           high = first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + 16);
+    (void)type;
+    for (size_t i = 0; i < 16 * n; i++) {
+        const __m512bh v = (__m512bh)_mm512_set1_epi32((int)x[i]);
+        low = _mm512_dpbf16_ps(low, v, (__m512bh)_mm512_loadu_si512(panels[0] + 64 * i));
+        high = _mm512_dpbf16_ps(high, v, (__m512bh)_mm512_loadu_si512(panels[1] + 64 * i));
+    }
+    _mm512_storeu_ps(acc, low);
+    _mm512_storeu_ps(acc + 16, high);
+}
+#endif
+
 // ---- The tables of this build.
 #define FCI_TILE_NONE {0, 0, 0, NULL, NULL, NULL, 0, NULL}
 static const fci_kernels fci_kernel_tables[] = {
@@ -15344,31 +15365,31 @@ static const fci_kernels fci_kernel_tables[] = {
 #endif
 #if FCI_HAS_AVX512
     {FC_SIMD_AVX512, false,
-     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32, 0,
-      NULL},
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
      FCI_TILE_NONE,
      {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
-      FCI_TURNED_ROUNDED, fci_kernel_turned_i8_avx2},
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
      FCI_KERNEL_NAMES_WITH(avx512, avx512, NULL, fci_kernel_turn_avx2, avx512)},
 #endif
 #if FCI_HAS_AVX512BF16
     {FC_SIMD_AVX512BF16, true,
-     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32, 0,
-      NULL},
-     {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16, 0,
-      NULL},
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
+     {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16,
+      FCI_TURNED_BIT(BF16), fci_kernel_turned_bf16_avx512},
      {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
-      FCI_TURNED_ROUNDED, fci_kernel_turned_i8_avx2},
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
      FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, fci_kernel_turn_avx2,
                            avx512)},
 #endif
 #if FCI_HAS_AMX
     {FC_SIMD_AMX, true,
-     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32, 0,
-      NULL},
+     {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
      {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL, 0, NULL},
      {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
-      FCI_TURNED_ROUNDED, fci_kernel_turned_i8_avx2},
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
      FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, fci_kernel_turn_avx2,
                            avx512)},
 #endif
@@ -16122,14 +16143,15 @@ FCI_FN void fci_gemm_turned(const fci_gemm_job *j, size_t panel, size_t n, size_
                     at == 0);
 }
 
-// A single row of activations times n panels of one matrix type: turned, as they lie in memory, or
-// decoded where the kernel does not take the type.
+// A single row of activations times n panels of one matrix type: turned in a copy, as they lie in
+// memory, turned here, or decoded, the first of those that there is a kernel for.
 FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n, float *scratch,
                                    float *acc) {
     const size_t nr = j->tile->nr;
     const fci_gemm_room room = fci_gemm_room_of(j->tile);
     float *staged = scratch + room.rows, *packed = scratch + room.panels;
     fci_turned turned;
+    size_t column;
     for (size_t at = 0; at < j->packed.words; at += j->packed.block) {
         const size_t words = (size_t)fci_min(j->packed.block, j->packed.words - at);
         const void *x = fci_gemm_packed_row(&j->packed, 0, at);
@@ -16137,9 +16159,10 @@ FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n
         fci_gemm_source s = fci_gemm_source_of(j, panel, at);
         const size_t from = fci_gemm_offset(j, &s), next = s.stride * (j->unit > 1 ? nr : n * nr),
                      ahead = at + j->packed.block < j->packed.words ? s.bytes : next - from;
-        const bool blocks = s.first % 32 == 0 && s.n % 32 == 0;
-        if (blocks && fci_turned_has(j->tile->turns, s.w->type) &&
-            fci_turned_of(s.w->type, &turned)) {
+        const bool blocks = s.first % 32 == 0 && s.n % 32 == 0,
+                   turns = blocks && fci_turned_has(j->tile->turns, s.w->type) &&
+                           fci_turned_of(s.w->type, &turned);
+        if (turns && fci_gemm_panel(j, panel, &column)->copy) {
             fci_gemm_turned(j, panel, n, at, ahead, &turned, packed, acc);
             continue;
         }
@@ -16152,6 +16175,10 @@ FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n
         if (j->tile->coded && blocks &&
             j->tile->coded(s.w->type, s.n / 32, x, rows, ahead, acc, at == 0))
             continue;
+        if (turns && !fci_gemm_direct(j, s.w)) {
+            fci_gemm_turned(j, panel, n, at, ahead, &turned, packed, acc);
+            continue;
+        }
         if (!j->tile->single) {
             fci_gemm_weights(j, panel, at, words, true, staged, packed);
             j->tile->run(1, words, x, packed, acc, at == 0);

@@ -572,6 +572,19 @@ static void rounded_mixed(const fci_context *c) {
     fci_context_end(&more);
 }
 
+/* Panels of 32 rows, as other tables have, are two turned ones. */
+static void wide_copies(const fci_context *c) {
+    fci_kernels wide = *c->kernels;
+    fci_context other = *c;
+    if (c->kernels->simd != FC_SIMD_AVX2) return;
+    wide.f32.nr = wide.i8.nr = 32;
+    other.kernels = &wide;
+    for (int t = 1; t < FC_DTYPE_COUNT; t++) {
+        gemm_copy(&other, FC_COMPUTE_F32, (fc_dtype)t, 768);
+        gemm_copy(&other, FC_COMPUTE_I8, (fc_dtype)t, 2304);
+    }
+}
+
 static void rounded(const fci_context *c, const fci_context *scalar) {
     static const size_t ks[] = {32, 800, 1280};
     int seen = 0;
@@ -587,6 +600,7 @@ static void rounded(const fci_context *c, const fci_context *scalar) {
     }
     T_OK(seen == 8, "%d types are multiplied by rounded activations", seen);
     rounded_mixed(c);
+    wide_copies(c);
     gemm_shapes(c, FC_COMPUTE_I8, 513);
     gemm_fused(c, FC_COMPUTE_I8, 1, 67, 93, 50);
     gemm_types(c, FC_COMPUTE_I8);
