@@ -1722,12 +1722,12 @@ typedef char fci_compiler_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
 #else
 #  define FCI_HAS_NEON32 0
 #endif
-#if FCI_VECTORS && (FCI_HAS_NEON32 || defined(__aarch64__))
+#if FCI_VECTORS && (FCI_HAS_NEON32 || defined(__AARCH64EL__))
 #  define FCI_HAS_NEON 1
 #else
 #  define FCI_HAS_NEON 0
 #endif
-#if FCI_HAS_NEON && FCI_POSIX && defined(__linux__) && defined(__AARCH64EL__) &&                   \
+#if FCI_HAS_NEON && FCI_POSIX && defined(__linux__) && !FCI_HAS_NEON32 &&                          \
     (FCI_COMPILER_GCC >= 10 || FCI_COMPILER_CLANG >= 17)
 #  define FCI_HAS_NEON_BF16 1 // Linux says whether the processor has it
 #else
@@ -13738,6 +13738,9 @@ FCI_FN void fci_decode_sixteens(fc_dtype type, const void *row, size_t n, fci_si
 // As fci_kernels.interleave.
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
                                       const char *ahead, void *out);
+#if FCI_HAS_NEON32
+FCI_NEON FCI_INLINE void fci_decode_halves_neon_four(uint32x4_t h, float *out); // float16
+#endif
 #if FCI_HAS_AVX512BF16
 // As fci_kernels.decode_bf16.
 FCI_AVX512BF16 FCI_FN bool fci_decode_bf16_avx512(fc_dtype type, const void *row, uint64_t first,
@@ -14355,6 +14358,398 @@ FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, siz
 }
 #endif
 
+// >> panels
+// A single row of activations by turned weights (see room turned), for AVX2 and NEON from one body:
+// four registers of rows side by side, as an output's sum is one chain of dependent operations. The
+// bits are those of decoding the weights and multiplying.
+
+#if FCI_HAS_AVX2 || FCI_HAS_NEON
+#  define FCI_HAS_PANELS 1
+#  if FCI_HAS_AVX2
+#    define FCI_PANELS FCI_AVX2
+#  else
+#    define FCI_PANELS FCI_NEON
+#  endif
+enum { FCI_PANELS_BYTES = FCI_HAS_AVX2 ? 32 : 16, FCI_PANELS_SINGLES = FCI_PANELS_BYTES };
+
+// As fci_tile.turned, for all types that are turned.
+FCI_PANELS FCI_FN void fci_panels_floats(fc_dtype type, size_t n, const void *a,
+                                         const char *const *panels, float *acc, bool first);
+#  if !FCI_HAS_NEON32 // which has no fused sums
+// The same, by rounded activations where the type is rounded.
+FCI_PANELS FCI_FN void fci_panels_rounded(fc_dtype type, size_t n, const void *a,
+                                          const char *const *panels, float *acc, bool first);
+#  endif
+#else
+#  define FCI_HAS_PANELS 0
+#endif
+#if FCI_VECTORS
+// Where the rounded row is whose floats are at `a`.
+FCI_INLINE const fci_rounded *fci_panels_row(const void *a);
+#endif
+
+// ---- private to this section
+
+#if FCI_VECTORS
+FCI_INLINE const fci_rounded *fci_panels_row(const void *a) {
+    return (const fci_rounded *)(const void *)((const uint32_t *)a + FCI_TILE_WORDS);
+}
+#endif
+
+#if FCI_HAS_PANELS
+typedef uint32_t fci_panels_u32 __attribute__((vector_size(FCI_PANELS_BYTES)));
+typedef uint16_t fci_panels_u16 __attribute__((vector_size(FCI_PANELS_BYTES)));
+typedef uint8_t fci_panels_u8 __attribute__((vector_size(FCI_PANELS_BYTES)));
+typedef int32_t fci_panels_i32 __attribute__((vector_size(FCI_PANELS_BYTES)));
+typedef float fci_panels_f32 __attribute__((vector_size(FCI_PANELS_BYTES)));
+
+// ---- What the instruction sets have of their own.
+
+#define FCI_PANELS_AT(half_or_word, size, g) /* of group g of a register's rows, in a block */     \
+    (p[(g) * FCI_PANELS_BYTES / 64] +                                                              \
+     ((half_or_word) * 64 + (g) * FCI_PANELS_BYTES % 64) * (size) / 4)
+#if FCI_HAS_AVX2
+#define FCI_PANELS_ALL(x) (fci_panels_f32)_mm256_set1_ps(x)
+#define FCI_PANELS_WORDS(x) (fci_panels_u32)_mm256_set1_epi32((int)(x))
+#define FCI_PANELS_ADD(sum, x, w) (fci_panels_f32)_mm256_fmadd_ps((__m256)(x), (__m256)(w), sum)
+#define FCI_PANELS_FLOAT(i) (fci_panels_f32)_mm256_cvtepi32_ps((__m256i)(i))
+#define FCI_PANELS_TOP(q, j) /* byte j of each word at its top, zeros below */                     \
+    ((j) == 3 ? (q) & 0xff000000u                                                                  \
+              : (fci_panels_u32)_mm256_shuffle_epi8(                                               \
+                    (__m256i)(q), _mm256_add_epi32(_mm256_set1_epi32(                              \
+                                                       (int)(0x00808080u | (unsigned)(j) << 24)),  \
+                                                   _mm256_setr_epi32(0, 4 << 24, 8 << 24, 12 << 24,\
+                                                                     0, 4 << 24, 8 << 24,          \
+                                                                     12 << 24))))
+#else
+#define FCI_PANELS_ALL(x) (fci_panels_f32)vdupq_n_f32(x)
+#define FCI_PANELS_WORDS(x) (fci_panels_u32)vdupq_n_u32(x)
+#if FCI_HAS_NEON32
+#define FCI_PANELS_ADD(sum, x, w)                                                                  \
+    (fci_panels_f32)vmlaq_f32((float32x4_t)(sum), (float32x4_t)(x), (float32x4_t)(w))
+#else
+#define FCI_PANELS_ADD(sum, x, w)                                                                  \
+    (fci_panels_f32)vfmaq_f32((float32x4_t)(sum), (float32x4_t)(x), (float32x4_t)(w))
+#endif
+#define FCI_PANELS_FLOAT(i) (fci_panels_f32)vcvtq_f32_s32((int32x4_t)(i))
+#define FCI_PANELS_TOP(q, j) ((q) << (24 - 8 * (j)) & 0xff000000u)
+#endif
+
+FCI_PANELS FCI_INLINE fci_panels_u32 fci_panels_word(const char *const *p, unsigned halves,
+                                                     size_t word, unsigned g) {
+    fci_panels_u32 w;
+    memcpy(&w, FCI_PANELS_AT(word, 4, g) + 32 * halves, sizeof w);
+    return w;
+}
+
+FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_half(const char *const *p, size_t half,
+                                                     unsigned g) {
+    const char *at = FCI_PANELS_AT(half, 2, g);
+#if FCI_HAS_AVX2
+    return (fci_panels_f32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
+#else
+    const uint16x4_t h = vreinterpret_u16_u8(vld1_u8((const uint8_t *)at));
+#if FCI_HAS_NEON32
+    fci_panels_f32 out;
+    fci_decode_halves_neon_four(vmovl_u16(h), (float *)&out);
+    return out;
+#else
+    return (fci_panels_f32)vcvt_f32_f16(vreinterpret_f16_u16(h));
+#endif
+#endif
+}
+
+// ---- What is the same in all of them.
+
+#define FCI_EACH_4(X) X(0) X(1) X(2) X(3)
+
+// n numbers, n even, of F32, F16 or BF16.
+FCI_PANELS FCI_INLINE void fci_panels_plain(fc_dtype type, size_t n, const char *const *p,
+                                            const float *x, fci_panels_f32 *c) {
+    for (size_t i = 0; i < n; i += 2) {
+        const fci_panels_f32 first = FCI_PANELS_ALL(x[i]), second = FCI_PANELS_ALL(x[i + 1]);
+#define X(g)                                                                                       \
+        {                                                                                          \
+            fci_panels_f32 v, w;                                                                   \
+            if (type == FC_DTYPE_F32) {                                                            \
+                v = (fci_panels_f32)fci_panels_word(p, 0, i, g);                                   \
+                w = (fci_panels_f32)fci_panels_word(p, 0, i + 1, g);                               \
+            } else if (type == FC_DTYPE_F16) {                                                     \
+                v = fci_panels_half(p, i, g);                                                      \
+                w = fci_panels_half(p, i + 1, g);                                                  \
+            } else {                                                                               \
+                const fci_panels_u32 both = fci_panels_word(p, 0, i / 2, g);                       \
+                v = (fci_panels_f32)(both << 16);                                                  \
+                w = (fci_panels_f32)(both & 0xffff0000u);                                          \
+            }                                                                                      \
+            c[g] = FCI_PANELS_ADD(c[g], first, v);                                                 \
+            c[g] = FCI_PANELS_ADD(c[g], second, w);                                                \
+        }
+        FCI_EACH_4(X)
+#undef X
+    }
+}
+
+#define FCI_PANELS_LOW(type) /* with a minimum */                                                  \
+    ((type) == FC_DTYPE_Q4_1 || (type) == FC_DTYPE_Q5_1 || (type) == FC_DTYPE_Q4_K ||              \
+     (type) == FC_DTYPE_Q5_K)
+#define FCI_PANELS_HALVES(type) (FCI_PANELS_LOW(type) ? 2u : 1u)
+#define FCI_PANELS_LESS(type) /* of weights without sign */                                        \
+    ((type) == FC_DTYPE_Q4_0 ? 8 : (type) == FC_DTYPE_Q5_0 ? 16 : (type) == FC_DTYPE_Q6_K ? 32 : 0)
+#define FCI_PANELS_BITS(v, shift, mask) /* of every byte; what crosses over is masked */           \
+    ((fci_panels_u32)((fci_panels_u16)(v) >> (shift)) & (mask) * 0x01010101u)
+#define FCI_PANELS_WORD(word) fci_panels_word(p, halves, word, g)
+
+// Weights 4 i to 4 i + 3 of sixteen `e` of a block: bytes as in room decode but without sign
+// (FCI_PANELS_LESS is to be taken off), those of a row in one word.
+FCI_PANELS FCI_INLINE fci_panels_u32 fci_panels_weights(fc_dtype type, const char *const *p,
+                                                        unsigned e, unsigned i, unsigned g) {
+    const unsigned halves = FCI_PANELS_HALVES(type), part = 4 * (e % 2) + i;
+    fci_panels_u32 w, high;
+    switch (type) {
+    case FC_DTYPE_Q8_0: return FCI_PANELS_WORD(part);
+    case FC_DTYPE_Q4_0:
+    case FC_DTYPE_Q4_1: w = FCI_PANELS_WORD(i); return FCI_PANELS_BITS(w, 4 * e, 15);
+    case FC_DTYPE_Q5_0:
+    case FC_DTYPE_Q5_1: // four bits, 7 apart by the product, go to their bytes
+        w = FCI_PANELS_WORD(1 + i);
+        high = FCI_PANELS_WORD(0) >> 4 * part & 15;
+        return FCI_PANELS_BITS(w, 4 * e, 15) | (high * 0x00204081u & 0x01010101u) << 4;
+    case FC_DTYPE_Q4_K:
+        w = FCI_PANELS_WORD(3 + 8 * (e / 4) + part);
+        return FCI_PANELS_BITS(w, 4 * (e / 2 % 2), 15);
+    case FC_DTYPE_Q5_K:
+        w = FCI_PANELS_WORD(11 + 8 * (e / 4) + part);
+        high = FCI_PANELS_WORD(3 + part);
+        return FCI_PANELS_BITS(w, 4 * (e / 2 % 2), 15) | FCI_PANELS_BITS(high, e / 2, 1) << 4;
+    default: // Q6_K
+        w = FCI_PANELS_WORD(16 * (e / 8) + 8 * (e / 2 % 2) + part);
+        high = FCI_PANELS_WORD(32 + 8 * (e / 8) + part);
+        return FCI_PANELS_BITS(w, 4 * (e / 4 % 2), 15) |
+               FCI_PANELS_BITS(high, 2 * (e / 2 % 4), 3) << 4;
+    }
+}
+
+#define FCI_PANELS_DOWN 5.9604644775390625e-8f // 2^-24
+
+// Byte i of each word, signed, times 2^24 and `factor`.
+FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_scale(const fci_panels_u32 *bytes, unsigned i,
+                                                      const fci_panels_f32 *factor) {
+    return FCI_PANELS_FLOAT(*bytes << (24 - 8 * i) & 0xff000000u) * *factor;
+}
+
+// Of Q4_K and Q5_K word `first` and the third one of the scales have those of sixteen `e`, by
+// `factor`: minimums in the upper half of the third one's bytes (`up`).
+FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_k(const char *const *p, size_t first, unsigned e,
+                                                  unsigned g, const fci_panels_f32 *factor) {
+    const unsigned halves = 2, s = e / 2;
+    const fci_panels_u32 low = FCI_PANELS_WORD(first), high = FCI_PANELS_WORD(2);
+    const fci_panels_u32 w = s < 4 ? low & 0x3f3f3f3fu
+                                   : (high >> 4 * first & 0x0f0f0f0fu) | (low >> 2 & 0x30303030u);
+    return fci_panels_scale(&w, s % 4, factor);
+}
+
+// The factor of sixteen `e`, times `down`.
+FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_factor(fc_dtype type, const char *const *p,
+                                                       unsigned e, unsigned g, float down) {
+    const bool k = type == FC_DTYPE_Q4_K || type == FC_DTYPE_Q5_K, six = type == FC_DTYPE_Q6_K;
+    const fci_panels_f32 d =
+        fci_panels_half(p, 0, g) * FCI_PANELS_ALL(k || six ? down * FCI_PANELS_DOWN : down);
+    if (k) return fci_panels_k(p, 0, e, g, &d);
+    if (!six) return d;
+    const fci_panels_u32 w = fci_panels_word(p, 1, 48 + e / 4, g);
+    return fci_panels_scale(&w, e % 4, &d);
+}
+
+// The minimum of sixteen `e`, of a type that has one.
+FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_minimum(fc_dtype type, const char *const *p,
+                                                        unsigned e, unsigned g) {
+    const fci_panels_f32 m = fci_panels_half(p, 1, g), down = FCI_PANELS_ALL(-FCI_PANELS_DOWN);
+    if (type != FC_DTYPE_Q4_K && type != FC_DTYPE_Q5_K) return m;
+    const fci_panels_f32 factor = m * down;
+    return fci_panels_k(p, 1, e, g, &factor);
+}
+
+// One block of `n` sixteens. Each byte is brought to the top of its word, which scales it by 2^24,
+// so the factor holds 2^-24; all of this is exact. A weight without a minimum is that product, as
+// the sum with -0 would be.
+FCI_PANELS FCI_INLINE void fci_panels_block(fc_dtype type, unsigned n, const char *const *p,
+                                            const float *x, fci_panels_f32 *c) {
+    for (unsigned e = 0; e < n; e++) {
+        fci_panels_f32 d[4], m[4];
+#define X(g)                                                                                       \
+        d[g] = fci_panels_factor(type, p, e, g, FCI_PANELS_DOWN);                                  \
+        if (FCI_PANELS_LOW(type)) m[g] = fci_panels_minimum(type, p, e, g);
+        FCI_EACH_4(X)
+#undef X
+        for (unsigned i = 0; i < 4; i++, x += 4) {
+            const fci_panels_f32 x0 = FCI_PANELS_ALL(x[0]), x1 = FCI_PANELS_ALL(x[1]),
+                                 x2 = FCI_PANELS_ALL(x[2]), x3 = FCI_PANELS_ALL(x[3]);
+#define FCI_PANELS_ONE(g, j)                                                                       \
+            {                                                                                      \
+                const fci_panels_f32 b = FCI_PANELS_FLOAT(FCI_PANELS_TOP(q, j));                   \
+                c[g] = FCI_PANELS_ADD(                                                             \
+                    c[g], x##j, FCI_PANELS_LOW(type) ? FCI_PANELS_ADD(m[g], b, d[g]) : b * d[g]);  \
+            }
+#define X(g)                                                                                       \
+            {                                                                                      \
+                fci_panels_u32 q = fci_panels_weights(type, p, e, i, g);                           \
+                if (FCI_PANELS_LESS(type))                                                         \
+                    q = (fci_panels_u32)((fci_panels_u8)q - (uint8_t)FCI_PANELS_LESS(type));       \
+                FCI_PANELS_ONE(g, 0)                                                               \
+                FCI_PANELS_ONE(g, 1)                                                               \
+                FCI_PANELS_ONE(g, 2)                                                               \
+                FCI_PANELS_ONE(g, 3)                                                               \
+            }
+            FCI_EACH_4(X)
+#undef X
+        }
+    }
+}
+
+#if !FCI_HAS_NEON32
+// Sixteen weights of a register's rows by the words v: whole numbers. Sums of 16 bits hold four
+// products (AVX2: eight) of up to 31 * 127, or of Q6_K four (two pairs) of 63 * 127, or of Q8_0 two
+// of 128 * 127; there AVX2 gives the sign to the activations, which are never -128.
+FCI_PANELS FCI_INLINE fci_panels_i32 fci_panels_dot(fc_dtype type, const fci_panels_u32 *q,
+                                                    const fci_panels_u32 *v) {
+#if FCI_HAS_AVX2
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i s[4];
+#define X(i)                                                                                       \
+    s[i] = type == FC_DTYPE_Q8_0                                                                   \
+               ? _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)q[i]),                              \
+                                      _mm256_sign_epi8((__m256i)v[i], (__m256i)q[i]))              \
+               : _mm256_maddubs_epi16((__m256i)q[i], (__m256i)v[i]);
+    FCI_EACH_4(X)
+#undef X
+    if (type == FC_DTYPE_Q8_0)
+        return (fci_panels_i32)_mm256_add_epi32(
+            _mm256_add_epi32(_mm256_madd_epi16(s[0], ones), _mm256_madd_epi16(s[1], ones)),
+            _mm256_add_epi32(_mm256_madd_epi16(s[2], ones), _mm256_madd_epi16(s[3], ones)));
+    const __m256i low = _mm256_add_epi16(s[0], s[1]), high = _mm256_add_epi16(s[2], s[3]);
+    return (fci_panels_i32)(type == FC_DTYPE_Q6_K
+                                ? _mm256_add_epi32(_mm256_madd_epi16(low, ones),
+                                                   _mm256_madd_epi16(high, ones))
+                                : _mm256_madd_epi16(_mm256_add_epi16(low, high), ones));
+#else
+    int16x8_t low = vdupq_n_s16(0), high = low;
+    int32x4_t sums[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
+#define X(i)                                                                                       \
+    low = vmlal_s8(low, vget_low_s8((int8x16_t)q[i]), vget_low_s8((int8x16_t)v[i]));               \
+    high = vmlal_s8(high, vget_high_s8((int8x16_t)q[i]), vget_high_s8((int8x16_t)v[i]));           \
+    if (i == 3 || (i == 1 && type == FC_DTYPE_Q8_0)) {                                             \
+        sums[0] = vpadalq_s16(sums[0], low);                                                       \
+        sums[1] = vpadalq_s16(sums[1], high);                                                      \
+        low = high = vdupq_n_s16(0);                                                               \
+    }
+    FCI_EACH_4(X)
+#undef X
+    return (fci_panels_i32)vpaddq_s32(sums[0], sums[1]);
+#endif
+}
+
+// Sixteen `e` of a block by rounded activations: their whole number, then, times the minimum, the
+// sum of activations, each added in order, fused. What weights are too much is taken off before.
+FCI_PANELS FCI_INLINE void fci_panels_round(fc_dtype type, const char *const *p, unsigned e,
+                                            const fci_rounded *x, fci_panels_f32 *c) {
+    uint32_t words[4];
+    memcpy(words, x->q, sizeof words);
+    const fci_panels_u32 v[4] = {FCI_PANELS_WORDS(words[0]), FCI_PANELS_WORDS(words[1]),
+                                 FCI_PANELS_WORDS(words[2]), FCI_PANELS_WORDS(words[3])};
+    const int32_t less = (int32_t)x->sum * FCI_PANELS_LESS(type);
+    const fci_panels_f32 dx = FCI_PANELS_ALL(x->d), sum = FCI_PANELS_ALL(x->sum);
+#define X(g)                                                                                       \
+    {                                                                                              \
+        const fci_panels_u32 q[4] = {fci_panels_weights(type, p, e, 0, g),                         \
+                                     fci_panels_weights(type, p, e, 1, g),                         \
+                                     fci_panels_weights(type, p, e, 2, g),                         \
+                                     fci_panels_weights(type, p, e, 3, g)};                        \
+        const fci_panels_i32 all = fci_panels_dot(type, q, v) - less;                              \
+        c[g] = FCI_PANELS_ADD(c[g], FCI_PANELS_FLOAT(all),                                         \
+                              fci_panels_factor(type, p, e, g, 1) * dx);                           \
+        if (FCI_PANELS_LOW(type))                                                                  \
+            c[g] = FCI_PANELS_ADD(c[g], sum, fci_panels_minimum(type, p, e, g) * dx);              \
+    }
+    FCI_EACH_4(X)
+#undef X
+}
+
+// One block of `n` sixteens by rounded activations. Their places are constants, or nearly so.
+FCI_PANELS FCI_INLINE void fci_panels_round_block(fc_dtype type, unsigned n, const char *const *p,
+                                                  const fci_rounded *x, fci_panels_f32 *c) {
+    const unsigned per = n == 2 ? 2 : type == FC_DTYPE_Q6_K ? 8 : 4;
+    for (unsigned e = 0; e < n; e += per, x += per) {
+#define X(i) if (i < per) fci_panels_round(type, p, e + i, x + i, c);
+        FCI_EACH_4(X)
+        X(4) X(5) X(6) X(7)
+#undef X
+    }
+}
+#endif
+
+#define FCI_PANELS_EACH(CASE)                                                                      \
+    CASE(Q8_0, 32, 34) CASE(Q4_0, 32, 18) CASE(Q4_1, 32, 20) CASE(Q5_0, 32, 22)                    \
+    CASE(Q5_1, 32, 24) CASE(Q4_K, 256, 144) CASE(Q5_K, 256, 176) CASE(Q6_K, 256, 210)
+#define FCI_PANELS_CASE(name, per, size, block, row, step) /* n, p and c as below */               \
+    case FC_DTYPE_##name:                                                                          \
+        for (size_t k = 0; k < 32 * n; k += per) {                                                 \
+            block(FC_DTYPE_##name, per / 16, p, (row) + k / (step), c);                            \
+            for (size_t i = 0; i < FCI_PANELS_SINGLES / FCI_TURNED_ROWS; i++)                      \
+                p[i] += FCI_TURNED_ROWS * size;                                                    \
+        }                                                                                          \
+        break;
+#define FCI_PANELS_BEGIN                                                                           \
+    const char *p[FCI_PANELS_SINGLES / FCI_TURNED_ROWS];                                           \
+    fci_panels_f32 c[4];                                                                           \
+    memcpy(p, panels, sizeof p);                                                                   \
+    if (first) memset(acc, 0, FCI_PANELS_SINGLES * sizeof *acc);                                   \
+    memcpy(&c[0], acc, sizeof *c);                                                                 \
+    memcpy(&c[1], acc + FCI_PANELS_BYTES / 4, sizeof *c);                                          \
+    memcpy(&c[2], acc + 2 * FCI_PANELS_BYTES / 4, sizeof *c);                                      \
+    memcpy(&c[3], acc + 3 * FCI_PANELS_BYTES / 4, sizeof *c);
+#define FCI_PANELS_END                                                                             \
+    memcpy(acc, &c[0], sizeof *c);                                                                 \
+    memcpy(acc + FCI_PANELS_BYTES / 4, &c[1], sizeof *c);                                          \
+    memcpy(acc + 2 * FCI_PANELS_BYTES / 4, &c[2], sizeof *c);                                      \
+    memcpy(acc + 3 * FCI_PANELS_BYTES / 4, &c[3], sizeof *c);
+
+FCI_PANELS FCI_FN void fci_panels_floats(fc_dtype type, size_t n, const void *a,
+                                         const char *const *panels, float *acc, bool first) {
+    const float *x = (const float *)a;
+    FCI_PANELS_BEGIN
+    switch (type) {
+    case FC_DTYPE_F32: fci_panels_plain(FC_DTYPE_F32, 32 * n, p, x, c); break;
+    case FC_DTYPE_F16: fci_panels_plain(FC_DTYPE_F16, 32 * n, p, x, c); break;
+    case FC_DTYPE_BF16: fci_panels_plain(FC_DTYPE_BF16, 32 * n, p, x, c); break;
+#define CASE(name, per, size) FCI_PANELS_CASE(name, per, size, fci_panels_block, x, 1)
+    FCI_PANELS_EACH(CASE)
+#undef CASE
+    default: break;
+    }
+    FCI_PANELS_END
+}
+
+#if !FCI_HAS_NEON32
+FCI_PANELS FCI_FN void fci_panels_rounded(fc_dtype type, size_t n, const void *a,
+                                          const char *const *panels, float *acc, bool first) {
+    const fci_rounded *x = fci_panels_row(a);
+    if (!fci_turned_has(FCI_TURNED_ROUNDED, type)) {
+        fci_panels_floats(type, n, a, panels, acc, first);
+        return;
+    }
+    FCI_PANELS_BEGIN
+    switch (type) {
+#define CASE(name, per, size) FCI_PANELS_CASE(name, per, size, fci_panels_round_block, x, 16)
+    FCI_PANELS_EACH(CASE)
+#undef CASE
+    default: break;
+    }
+    FCI_PANELS_END
+}
+#endif
+#endif
+
 // >> kernel
 // The tables: lane bodies compiled for each instruction set, hand-written tiles, and the choice of
 // the table for this processor.
@@ -14485,10 +14880,6 @@ FCI_INLINE int32_t fci_kernel_dot(const int8_t *q, const int8_t *x) { // of sixt
 #endif
 }
 
-FCI_INLINE const fci_rounded *fci_kernel_rounded(const void *a) {
-    return (const fci_rounded *)(const void *)((const uint32_t *)a + FCI_TILE_WORDS);
-}
-
 // A single row rounded, times sixteen rows of stored weights. Sixteen products are one whole
 // number, and each of those is added in order, fused; then, times the minimum, the sum of q.
 FCI_FN bool fci_kernel_coded_i8_scalar(fc_dtype type, size_t n, const void *a,
@@ -14497,7 +14888,7 @@ FCI_FN bool fci_kernel_coded_i8_scalar(fc_dtype type, size_t n, const void *a,
     (void)ahead;
     if (!fci_turned_has(FCI_TURNED_ROUNDED, type)) return false;
     for (size_t r = 0; r < 16; r++) {
-        const fci_rounded *x = fci_kernel_rounded(a);
+        const fci_rounded *x = fci_panels_row(a);
         fci_sixteen w[FCI_TILE_WORDS / 16];
         float sum = first ? 0 : acc[r];
         fci_decode_sixteens(type, rows[r], 32 * n, w);
@@ -14564,8 +14955,6 @@ FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
 #if FCI_HAS_AVX2
 // A single row with AVX2. An output's sum is one chain of dependent operations, so 32 rows of
 // weights go side by side, eight to a register: four chains hide the latency.
-enum { FCI_KERNEL_SINGLES = 32 };
-#define FCI_EACH_4(X) X(0) X(1) X(2) X(3)
 #define FCI_SUMS_LOAD(g) __m256 c##g = _mm256_loadu_ps(acc + 8 * g);
 #define FCI_SUMS_STORE(g) _mm256_storeu_ps(acc + 8 * g, c##g);
 
@@ -14592,7 +14981,7 @@ FCI_AVX2 FCI_INLINE void fci_kernel_prefetch_avx2(const char *const *rows, size_
                                                   size_t ahead) {
     const size_t end = at + size;
     for (at = (at + FCI_ALIGN - 1) / FCI_ALIGN * FCI_ALIGN; ahead && at < end; at += FCI_ALIGN)
-        for (size_t r = 0; r < FCI_KERNEL_SINGLES; r++) FCI_PREFETCH(rows[r] + at + ahead);
+        for (size_t r = 0; r < FCI_PANELS_SINGLES; r++) FCI_PREFETCH(rows[r] + at + ahead);
 }
 
 // Sixteen words of all rows. Each line is read at once: where rows are a power of two apart, the L1
@@ -14614,7 +15003,7 @@ FCI_AVX2 FCI_FN void fci_kernel_single_f32_avx2(size_t words, const void *a,
                                                 bool first) {
     const float *x = (const float *)a;
     size_t k = 0;
-    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
+    if (first) memset(acc, 0, FCI_PANELS_SINGLES * sizeof *acc);
     FCI_EACH_4(FCI_SUMS_LOAD)
     for (; k + 16 <= words; k += 16) {
         __m256i w[16][4];
@@ -14628,321 +15017,13 @@ FCI_AVX2 FCI_FN void fci_kernel_single_f32_avx2(size_t words, const void *a,
         }
     }
     for (; k < words; k++) {
-        float w[FCI_KERNEL_SINGLES];
-        for (size_t r = 0; r < FCI_KERNEL_SINGLES; r++) memcpy(w + r, rows[r] + 4 * k, sizeof *w);
+        float w[FCI_PANELS_SINGLES];
+        for (size_t r = 0; r < FCI_PANELS_SINGLES; r++) memcpy(w + r, rows[r] + 4 * k, sizeof *w);
 #define X(g) c##g = _mm256_fmadd_ps(_mm256_set1_ps(x[k]), _mm256_loadu_ps(w + 8 * g), c##g);
         FCI_EACH_4(X)
 #undef X
     }
     FCI_EACH_4(FCI_SUMS_STORE)
-}
-
-// Turned rows: word `word` (float16 `half`) of rows 8 g to 8 g + 7 of two panels' blocks at `p`.
-FCI_AVX2 FCI_INLINE __m256i fci_kernel_word_avx2(const char *const *p, size_t halves, size_t word,
-                                                 size_t g) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)(p[g / 2] + 32 * halves + 64 * word +
-                                                              32 * (g % 2)));
-}
-
-FCI_AVX2 FCI_INLINE __m256 fci_kernel_half_avx2(const char *const *p, size_t half, size_t g) {
-    const __m128i h =
-        _mm_loadu_si128((const __m128i *)(const void *)(p[g / 2] + 32 * half + 16 * (g % 2)));
-    return _mm256_cvtph_ps(h);
-}
-
-// n numbers of 32 turned rows, n even: F32, F16 or BF16.
-FCI_AVX2 FCI_INLINE void fci_kernel_plain_avx2(fc_dtype type, size_t n, const float *x,
-                                               const char *const *p, float *acc) {
-    const __m256i top = _mm256_set1_epi32((int)0xffff0000u);
-    FCI_EACH_4(FCI_SUMS_LOAD)
-    for (size_t i = 0; i < n; i += 2) {
-        const __m256 first = _mm256_set1_ps(x[i]), second = _mm256_set1_ps(x[i + 1]);
-#define X(g)                                                                                       \
-        if (type == FC_DTYPE_F32) {                                                                \
-            const __m256i v = fci_kernel_word_avx2(p, 0, i, g),                                    \
-                          w = fci_kernel_word_avx2(p, 0, i + 1, g);                                \
-            c##g = _mm256_fmadd_ps(first, _mm256_castsi256_ps(v), c##g);                           \
-            c##g = _mm256_fmadd_ps(second, _mm256_castsi256_ps(w), c##g);                          \
-        } else if (type == FC_DTYPE_F16) {                                                         \
-            c##g = _mm256_fmadd_ps(first, fci_kernel_half_avx2(p, i, g), c##g);                    \
-            c##g = _mm256_fmadd_ps(second, fci_kernel_half_avx2(p, i + 1, g), c##g);               \
-        } else {                                                                                   \
-            const __m256i v = fci_kernel_word_avx2(p, 0, i / 2, g);                                \
-            c##g = _mm256_fmadd_ps(first, _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)), c##g);    \
-            c##g = _mm256_fmadd_ps(second, _mm256_castsi256_ps(_mm256_and_si256(v, top)), c##g);   \
-        }
-        FCI_EACH_4(X)
-#undef X
-    }
-    FCI_EACH_4(FCI_SUMS_STORE)
-}
-
-#define FCI_CODED_LOW(type) /* with a minimum */                                                   \
-    ((type) == FC_DTYPE_Q4_1 || (type) == FC_DTYPE_Q5_1 || (type) == FC_DTYPE_Q4_K ||              \
-     (type) == FC_DTYPE_Q5_K)
-#define FCI_TURNED_HALVES(type) (FCI_CODED_LOW(type) ? 2u : 1u)
-#define FCI_CODED_LESS(type) /* of weights without sign */                                         \
-    ((type) == FC_DTYPE_Q4_0 ? 8 : (type) == FC_DTYPE_Q5_0 ? 16 : (type) == FC_DTYPE_Q6_K ? 32 : 0)
-#define FCI_CODED_BITS(v, shift, mask) /* of every byte; what crosses over is masked */            \
-    _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128((int)(shift))),                         \
-                     _mm256_set1_epi8(mask))
-
-// The fifth bits of four weights: bits 4 i to 4 i + 3 of the words of `bits` become 16.
-FCI_AVX2 FCI_INLINE __m256i fci_kernel_fifth_avx2(const __m256i *bits, unsigned i) {
-    const __m256i place = _mm256_set1_epi32(0x08040201),
-                  each = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404,
-                                           0x08080808, 0x0c0c0c0c);
-    const __m256i spread =
-        _mm256_add_epi32(_mm256_set1_epi32((int)(i / 2 * 0x01010101u)), each);
-    const __m256i of = _mm256_slli_epi16(place, 4);
-    const __m256i mine = i % 2 ? of : place;
-    const __m256i set =
-        _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(*bits, spread), mine), mine);
-    return _mm256_and_si256(set, _mm256_set1_epi8(16));
-}
-
-// Weights 4 i to 4 i + 3 of sixteen `e` of a block, in rows 8 g to 8 g + 7: bytes, as in room
-// decode but without sign (FCI_CODED_LESS is to be taken off), those of a row in one word.
-FCI_AVX2 FCI_INLINE __m256i fci_kernel_weights_avx2(fc_dtype type, const char *const *p,
-                                                    unsigned e, unsigned i, unsigned g) {
-    const unsigned halves = FCI_TURNED_HALVES(type), part = 4 * (e % 2) + i;
-#define FCI_CODED_WORD(word) fci_kernel_word_avx2(p, halves, word, g)
-    __m256i w, high;
-    switch (type) {
-    case FC_DTYPE_Q8_0: return FCI_CODED_WORD(part);
-    case FC_DTYPE_Q4_0:
-    case FC_DTYPE_Q4_1: w = FCI_CODED_WORD(i); return FCI_CODED_BITS(w, 4 * e, 15);
-    case FC_DTYPE_Q5_0:
-    case FC_DTYPE_Q5_1:
-        w = FCI_CODED_WORD(1 + i);
-        high = FCI_CODED_WORD(0);
-        return _mm256_or_si256(FCI_CODED_BITS(w, 4 * e, 15), fci_kernel_fifth_avx2(&high, part));
-    case FC_DTYPE_Q4_K:
-        w = FCI_CODED_WORD(3 + 8 * (e / 4) + part);
-        return FCI_CODED_BITS(w, 4 * (e / 2 % 2), 15);
-    case FC_DTYPE_Q5_K:
-        w = FCI_CODED_WORD(11 + 8 * (e / 4) + part);
-        high = FCI_CODED_WORD(3 + part);
-        return _mm256_or_si256(FCI_CODED_BITS(w, 4 * (e / 2 % 2), 15),
-                               _mm256_slli_epi16(FCI_CODED_BITS(high, e / 2, 1), 4));
-    default: // Q6_K
-        w = FCI_CODED_WORD(16 * (e / 8) + 8 * (e / 2 % 2) + part);
-        high = FCI_CODED_WORD(32 + 8 * (e / 8) + part);
-        return _mm256_or_si256(FCI_CODED_BITS(w, 4 * (e / 4 % 2), 15),
-                               _mm256_slli_epi16(FCI_CODED_BITS(high, 2 * (e / 2 % 4), 3), 4));
-    }
-}
-
-#define FCI_CODED_DOWN 5.9604644775390625e-8f // 2^-24
-
-// Byte i of each word, signed, times 2^24 and `factor`.
-FCI_AVX2 FCI_INLINE __m256 fci_kernel_scales_avx2(const __m256i *bytes, unsigned i,
-                                                  const __m256 *factor) {
-    const __m256i top = _mm256_and_si256(
-        _mm256_sll_epi32(*bytes, _mm_cvtsi32_si128((int)(24 - 8 * i))),
-        _mm256_set1_epi32((int)0xff000000u));
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(top), *factor);
-}
-
-// The factor of sixteen `e`, times `down`.
-FCI_AVX2 FCI_INLINE __m256 fci_kernel_factor_avx2(fc_dtype type, const char *const *p, unsigned e,
-                                                  unsigned g, float down) {
-    const unsigned halves = FCI_TURNED_HALVES(type), s = e / 2;
-    const bool k = type == FC_DTYPE_Q4_K || type == FC_DTYPE_Q5_K, six = type == FC_DTYPE_Q6_K;
-    const __m256 d = _mm256_mul_ps(fci_kernel_half_avx2(p, 0, g),
-                                   _mm256_set1_ps(k || six ? down * FCI_CODED_DOWN : down));
-    if (six) {
-        const __m256i w = FCI_CODED_WORD(48 + e / 4);
-        return fci_kernel_scales_avx2(&w, e % 4, &d);
-    }
-    if (!k) return d;
-    const __m256i first = FCI_CODED_WORD(0);
-    __m256i w = _mm256_and_si256(first, _mm256_set1_epi8(63));
-    if (s >= 4) {
-        const __m256i last = FCI_CODED_WORD(2);
-        w = _mm256_or_si256(_mm256_and_si256(last, _mm256_set1_epi8(15)),
-                            _mm256_and_si256(_mm256_srli_epi32(first, 2), _mm256_set1_epi8(48)));
-    }
-    return fci_kernel_scales_avx2(&w, s % 4, &d);
-}
-
-// The minimum of sixteen `e`, of a type that has one.
-FCI_AVX2 FCI_INLINE __m256 fci_kernel_minimum_avx2(fc_dtype type, const char *const *p, unsigned e,
-                                                   unsigned g) {
-    const unsigned halves = 2, s = e / 2;
-    const bool k = type == FC_DTYPE_Q4_K || type == FC_DTYPE_Q5_K;
-    const __m256 m = fci_kernel_half_avx2(p, 1, g), down = _mm256_set1_ps(-FCI_CODED_DOWN);
-    if (!k) return m;
-    const __m256i second = FCI_CODED_WORD(1);
-    __m256i w = _mm256_and_si256(second, _mm256_set1_epi8(63));
-    if (s >= 4) {
-        const __m256i last = FCI_CODED_WORD(2);
-        w = _mm256_or_si256(
-            _mm256_and_si256(_mm256_srli_epi32(last, 4), _mm256_set1_epi8(15)),
-            _mm256_and_si256(_mm256_srli_epi32(second, 2), _mm256_set1_epi8(48)));
-    }
-    const __m256 factor = _mm256_mul_ps(m, down);
-    return fci_kernel_scales_avx2(&w, s % 4, &factor);
-#undef FCI_CODED_WORD
-}
-
-#define FCI_CODED_TOP(i) /* moves byte i of each word to the top, zeros below */                   \
-    _mm256_add_epi32(_mm256_set1_epi32((int)(0x00808080u | (i) << 24)),                            \
-                     _mm256_setr_epi32(0, 4 << 24, 8 << 24, 12 << 24, 0, 4 << 24, 8 << 24,         \
-                                       12 << 24))
-
-// One block of `n` sixteens by activations. Each byte is brought to the top of its word, which
-// scales it by 2^24, so the factor holds 2^-24; all of this is exact. A weight without a minimum
-// is that product, whose sum with -0 it is.
-FCI_AVX2 FCI_INLINE void fci_kernel_floats_avx2(fc_dtype type, unsigned n, const char *const *p,
-                                                const float *x, __m256 *c) {
-    const __m256i top0 = FCI_CODED_TOP(0u), top1 = FCI_CODED_TOP(1u), top2 = FCI_CODED_TOP(2u),
-                  top3 = _mm256_set1_epi32((int)0xff000000u),
-                  less = _mm256_set1_epi8(FCI_CODED_LESS(type));
-    for (unsigned e = 0; e < n; e++) {
-        __m256 d[4], m[4];
-#define X(g)                                                                                       \
-        d[g] = fci_kernel_factor_avx2(type, p, e, g, FCI_CODED_DOWN);                              \
-        if (FCI_CODED_LOW(type)) m[g] = fci_kernel_minimum_avx2(type, p, e, g);
-        FCI_EACH_4(X)
-#undef X
-        for (unsigned i = 0; i < 4; i++, x += 4) {
-            const __m256 x0 = _mm256_set1_ps(x[0]), x1 = _mm256_set1_ps(x[1]),
-                         x2 = _mm256_set1_ps(x[2]), x3 = _mm256_set1_ps(x[3]);
-#define FCI_CODED_ONE(g, x, bits)                                                                  \
-            {                                                                                      \
-                const __m256 b = _mm256_cvtepi32_ps(bits);                                         \
-                c[g] = _mm256_fmadd_ps(x, FCI_CODED_LOW(type) ? _mm256_fmadd_ps(b, d[g], m[g])     \
-                                                              : _mm256_mul_ps(b, d[g]), c[g]);     \
-            }
-#define X(g)                                                                                       \
-            {                                                                                      \
-                __m256i q = fci_kernel_weights_avx2(type, p, e, i, g);                             \
-                if (FCI_CODED_LESS(type)) q = _mm256_sub_epi8(q, less);                            \
-                FCI_CODED_ONE(g, x0, _mm256_shuffle_epi8(q, top0))                                 \
-                FCI_CODED_ONE(g, x1, _mm256_shuffle_epi8(q, top1))                                 \
-                FCI_CODED_ONE(g, x2, _mm256_shuffle_epi8(q, top2))                                 \
-                FCI_CODED_ONE(g, x3, _mm256_and_si256(q, top3))                                    \
-            }
-            FCI_EACH_4(X)
-#undef X
-        }
-    }
-}
-
-// Sixteen weights of eight rows by rounded activations, the words v: whole numbers. Sums of 16 bits
-// hold four products of a row (4 * 2 * 31 * 127) or, of Q6_K, two. Of Q8_0 the sign goes to the
-// activations, which are never -128; `less` is what other weights are too much, times the sum of
-// activations.
-FCI_AVX2 FCI_INLINE __m256i fci_kernel_dot_avx2(fc_dtype type, const char *const *p, unsigned e,
-                                                unsigned g, const __m256i *v, const __m256i *less) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i s[4];
-#define X(i)                                                                                       \
-    {                                                                                              \
-        const __m256i q = fci_kernel_weights_avx2(type, p, e, i, g);                               \
-        s[i] = type == FC_DTYPE_Q8_0                                                               \
-                   ? _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(v[i], q))           \
-                   : _mm256_maddubs_epi16(q, v[i]);                                                \
-    }
-    FCI_EACH_4(X)
-#undef X
-    if (type == FC_DTYPE_Q8_0)
-        return _mm256_add_epi32(
-            _mm256_add_epi32(_mm256_madd_epi16(s[0], ones), _mm256_madd_epi16(s[1], ones)),
-            _mm256_add_epi32(_mm256_madd_epi16(s[2], ones), _mm256_madd_epi16(s[3], ones)));
-    const __m256i low = _mm256_add_epi16(s[0], s[1]), high = _mm256_add_epi16(s[2], s[3]);
-    const __m256i all =
-        type == FC_DTYPE_Q6_K
-            ? _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones))
-            : _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
-    return FCI_CODED_LESS(type) ? _mm256_sub_epi32(all, *less) : all;
-}
-
-// Sixteen `e` of a block by rounded activations.
-FCI_AVX2 FCI_INLINE void fci_kernel_rounded_avx2(fc_dtype type, const char *const *p, unsigned e,
-                                                 const fci_rounded *x, __m256 *c) {
-    int32_t words[4];
-    memcpy(words, x->q, sizeof words);
-    const __m256i v[4] = {_mm256_set1_epi32(words[0]), _mm256_set1_epi32(words[1]),
-                          _mm256_set1_epi32(words[2]), _mm256_set1_epi32(words[3])},
-                  less = _mm256_set1_epi32((int32_t)x->sum * FCI_CODED_LESS(type));
-    const __m256 dx = _mm256_set1_ps(x->d), sum = _mm256_set1_ps(x->sum);
-#define X(g)                                                                                       \
-    c[g] = _mm256_fmadd_ps(                                                                        \
-        _mm256_cvtepi32_ps(fci_kernel_dot_avx2(type, p, e, g, v, &less)),                          \
-        _mm256_mul_ps(fci_kernel_factor_avx2(type, p, e, g, 1), dx), c[g]);                        \
-    if (FCI_CODED_LOW(type))                                                                       \
-        c[g] = _mm256_fmadd_ps(                                                                    \
-            sum, _mm256_mul_ps(fci_kernel_minimum_avx2(type, p, e, g), dx), c[g]);
-    FCI_EACH_4(X)
-#undef X
-}
-
-// One block of `n` sixteens by rounded activations. Their places are constants, or nearly so.
-FCI_AVX2 FCI_INLINE void fci_kernel_block_avx2(fc_dtype type, unsigned n, const char *const *p,
-                                               const fci_rounded *x, __m256 *c) {
-    const unsigned per = n == 2 ? 2 : type == FC_DTYPE_Q6_K ? 8 : 4;
-    for (unsigned e = 0; e < n; e += per, x += per) {
-#define X(i) if (i < per) fci_kernel_rounded_avx2(type, p, e + i, x + i, c);
-        FCI_EACH_4(X)
-        X(4) X(5) X(6) X(7)
-#undef X
-    }
-}
-
-// 32 turned rows of 32 n weights in blocks.
-FCI_AVX2 FCI_INLINE void fci_kernel_blocks_avx2(bool i8, fc_dtype type, size_t n, const void *x,
-                                                const char *const *panels, float *acc) {
-    const char *p[2] = {panels[0], panels[1]};
-    __m256 c[4];
-#define X(g) c[g] = _mm256_loadu_ps(acc + 8 * g);
-    FCI_EACH_4(X)
-#undef X
-    switch (type) {
-#define FCI_CODED_TYPE(name, per, size)                                                            \
-    case FC_DTYPE_##name:                                                                          \
-        for (size_t k = 0; k < 32 * n; k += per, p[0] += 16 * size, p[1] += 16 * size)             \
-            if (i8)                                                                                \
-                fci_kernel_block_avx2(FC_DTYPE_##name, per / 16, p,                                \
-                                      (const fci_rounded *)x + k / 16, c);                         \
-            else fci_kernel_floats_avx2(FC_DTYPE_##name, per / 16, p, (const float *)x + k, c);    \
-        break;
-    FCI_CODED_TYPE(Q8_0, 32, 34)
-    FCI_CODED_TYPE(Q4_0, 32, 18)
-    FCI_CODED_TYPE(Q4_1, 32, 20)
-    FCI_CODED_TYPE(Q5_0, 32, 22)
-    FCI_CODED_TYPE(Q5_1, 32, 24)
-    FCI_CODED_TYPE(Q4_K, 256, 144)
-    FCI_CODED_TYPE(Q5_K, 256, 176)
-    FCI_CODED_TYPE(Q6_K, 256, 210)
-    default: break;
-    }
-#define X(g) _mm256_storeu_ps(acc + 8 * g, c[g]);
-    FCI_EACH_4(X)
-#undef X
-}
-
-FCI_AVX2 FCI_FN void fci_kernel_turned_avx2(fc_dtype type, size_t n, const void *a,
-                                            const char *const *panels, float *acc, bool first) {
-    const float *x = (const float *)a;
-    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
-    switch (type) {
-    case FC_DTYPE_F32: fci_kernel_plain_avx2(FC_DTYPE_F32, 32 * n, x, panels, acc); break;
-    case FC_DTYPE_F16: fci_kernel_plain_avx2(FC_DTYPE_F16, 32 * n, x, panels, acc); break;
-    case FC_DTYPE_BF16: fci_kernel_plain_avx2(FC_DTYPE_BF16, 32 * n, x, panels, acc); break;
-    default: fci_kernel_blocks_avx2(false, type, n, x, panels, acc);
-    }
-}
-
-FCI_AVX2 FCI_FN void fci_kernel_turned_i8_avx2(fc_dtype type, size_t n, const void *a,
-                                               const char *const *panels, float *acc, bool first) {
-    if (!fci_turned_has(FCI_TURNED_ROUNDED, type)) {
-        fci_kernel_turned_avx2(type, n, a, panels, acc, first);
-        return;
-    }
-    if (first) memset(acc, 0, FCI_KERNEL_SINGLES * sizeof *acc);
-    fci_kernel_blocks_avx2(true, type, n, fci_kernel_rounded(a), panels, acc);
 }
 
 // As fci_turned_turn.
@@ -15344,6 +15425,8 @@ FCI_AVX512BF16 FCI_FN void fci_kernel_turned_bf16_avx512(fc_dtype type, size_t n
 
 // ---- The tables of this build.
 #define FCI_TILE_NONE {0, 0, 0, NULL, NULL, NULL, 0, NULL}
+#define FCI_TILE_NEON(turned)                                                                      \
+    {6, 16, 16, fci_kernel_tile_f32_neon, NULL, NULL, FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, turned}
 static const fci_kernels fci_kernel_tables[] = {
     {FC_SIMD_SCALAR, false,
      {4, 16, 0, fci_kernel_tile_f32_scalar, NULL, NULL, 0, NULL},
@@ -15356,60 +15439,57 @@ static const fci_kernels fci_kernel_tables[] = {
      FCI_KERNEL_NAMES(scalar)},
 #if FCI_HAS_AVX2
     {FC_SIMD_AVX2, false,
-     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2, NULL,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
+     {6, 16, FCI_PANELS_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2, NULL,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_floats},
      FCI_TILE_NONE,
-     {6, 16, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2, NULL,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
+     {6, 16, FCI_PANELS_SINGLES, fci_kernel_tile_f32_avx2, fci_kernel_single_f32_avx2, NULL,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_rounded},
      FCI_KERNEL_NAMES_WITH(avx2, avx2, NULL, fci_kernel_turn_avx2, avx2)},
 #endif
 #if FCI_HAS_AVX512
     {FC_SIMD_AVX512, false,
      {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_floats},
      FCI_TILE_NONE,
-     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
+     {14, 32, FCI_PANELS_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_rounded},
      FCI_KERNEL_NAMES_WITH(avx512, avx512, NULL, fci_kernel_turn_avx2, avx512)},
 #endif
 #if FCI_HAS_AVX512BF16
     {FC_SIMD_AVX512BF16, true,
      {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_floats},
      {14, 32, 32, fci_kernel_tile_bf16_avx512, fci_kernel_single_bf16_avx512, fci_coded_bf16,
       FCI_TURNED_BIT(BF16), fci_kernel_turned_bf16_avx512},
-     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
+     {14, 32, FCI_PANELS_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_rounded},
      FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, fci_kernel_turn_avx2,
                            avx512)},
 #endif
 #if FCI_HAS_AMX
     {FC_SIMD_AMX, true,
      {14, 32, 32, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, fci_coded_f32,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_avx2},
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_floats},
      {16, 64, 0, fci_kernel_tile_bf16_amx, NULL, NULL, 0, NULL},
-     {14, 32, FCI_KERNEL_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
-      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_kernel_turned_i8_avx2},
+     {14, 32, FCI_PANELS_SINGLES, fci_kernel_tile_f32_avx512, fci_kernel_single_f32_avx512, NULL,
+      FCI_TURNED_ROUNDED | FCI_TURNED_PLAIN, fci_panels_rounded},
      FCI_KERNEL_NAMES_WITH(avx512, avx512bf16, fci_decode_bf16_avx512, fci_kernel_turn_avx2,
                            avx512)},
 #endif
 #if FCI_HAS_NEON32
     {FC_SIMD_NEON, false,
-     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL, 0, NULL}, FCI_TILE_NONE,
-     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar, 0, NULL},
+     FCI_TILE_NEON(fci_panels_floats), FCI_TILE_NONE,
+     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar, FCI_TURNED_PLAIN,
+      fci_panels_floats},
      FCI_KERNEL_NAMES_WITH(neon, scalar, NULL, fci_turned_turn, scalar)},
 #elif FCI_HAS_NEON // part of every aarch64, so bodies need no target
-    {FC_SIMD_NEON, false,
-     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL, 0, NULL}, FCI_TILE_NONE,
-     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar, 0, NULL},
-     FCI_KERNEL_NAMES(scalar)},
+    {FC_SIMD_NEON, false, FCI_TILE_NEON(fci_panels_floats), FCI_TILE_NONE,
+     FCI_TILE_NEON(fci_panels_rounded), FCI_KERNEL_NAMES(scalar)},
 #endif
 #if FCI_HAS_NEON_BF16
-    {FC_SIMD_NEON_BF16, true,
-     {6, 16, 0, fci_kernel_tile_f32_neon, NULL, NULL, 0, NULL},
+    {FC_SIMD_NEON_BF16, true, FCI_TILE_NEON(fci_panels_floats),
      {8, 16, 0, fci_kernel_tile_bf16_neon, NULL, NULL, 0, NULL},
-     {6, 16, 16, fci_kernel_tile_f32_neon, NULL, fci_kernel_coded_i8_scalar, 0, NULL},
-     FCI_KERNEL_NAMES(scalar)},
+     FCI_TILE_NEON(fci_panels_rounded), FCI_KERNEL_NAMES(scalar)},
 #endif
 };
 
@@ -38190,22 +38270,15 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CHAT_TURN
 #undef FCI_CHAT_ZEPHYR
 #undef FCI_CODED
-#undef FCI_CODED_BITS
 #undef FCI_CODED_BYTE
 #undef FCI_CODED_DO
-#undef FCI_CODED_DOWN
 #undef FCI_CODED_FOUR
 #undef FCI_CODED_HALVES
-#undef FCI_CODED_LESS
 #undef FCI_CODED_LOAD
-#undef FCI_CODED_LOW
 #undef FCI_CODED_NIBBLE
-#undef FCI_CODED_ONE
 #undef FCI_CODED_SIDE
 #undef FCI_CODED_SIDES
 #undef FCI_CODED_SIXTEEN
-#undef FCI_CODED_TOP
-#undef FCI_CODED_TYPE
 #undef FCI_COMPILER_CLANG
 #undef FCI_COMPILER_GCC
 #undef FCI_CONFIDENT_POOLED
@@ -38244,6 +38317,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HAS_NEON
 #undef FCI_HAS_NEON32
 #undef FCI_HAS_NEON_BF16
+#undef FCI_HAS_PANELS
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
 #undef FCI_HEAL_KEPT
@@ -38294,6 +38368,24 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_OPERATORS_LIST
 #undef FCI_OWN_BIASES
 #undef FCI_PAGE_HASH
+#undef FCI_PANELS
+#undef FCI_PANELS_ADD
+#undef FCI_PANELS_ALL
+#undef FCI_PANELS_AT
+#undef FCI_PANELS_BEGIN
+#undef FCI_PANELS_BITS
+#undef FCI_PANELS_CASE
+#undef FCI_PANELS_DOWN
+#undef FCI_PANELS_EACH
+#undef FCI_PANELS_END
+#undef FCI_PANELS_FLOAT
+#undef FCI_PANELS_HALVES
+#undef FCI_PANELS_LESS
+#undef FCI_PANELS_LOW
+#undef FCI_PANELS_ONE
+#undef FCI_PANELS_TOP
+#undef FCI_PANELS_WORD
+#undef FCI_PANELS_WORDS
 #undef FCI_PART_OF_HEADS
 #undef FCI_PAUSE
 #undef FCI_PEAK
@@ -38385,10 +38477,10 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_TILE_ADD
 #undef FCI_TILE_BEGIN
 #undef FCI_TILE_END
+#undef FCI_TILE_NEON
 #undef FCI_TILE_NONE
 #undef FCI_TILE_STEP
 #undef FCI_TURNED_BIT
-#undef FCI_TURNED_HALVES
 #undef FCI_TURNED_PLAIN
 #undef FCI_TURNED_ROUNDED
 #undef FCI_TURN_ALL
