@@ -304,8 +304,9 @@ static void gemm_copy(const fci_context *c, fc_compute compute, fc_dtype type, s
     const fci_tile *tile = fci_gemm_tile(c, compute);
     fci_turned t;
     if (!fci_turned_has(tile->turns, type)) return;
-    T_OK(fci_turned_of(type, &t) && t.size == fci_number_bytes(type, t.per), "%s: %d in %d bytes",
-         fc_dtype_name(type), t.per, t.size);
+    if (!T_OK(fci_turned_of(type, &t), "%s: not turned", fc_dtype_name(type))) return;
+    T_OK(t.size == fci_number_bytes(type, t.per), "%s: %d in %d bytes", fc_dtype_name(type), t.per,
+         t.size);
     const size_t bytes = panels * FCI_TURNED_ROWS * row;
     float *x = random_floats(k, 1), *y = guarded(n), *z = guarded(n);
     unsigned char *data = (unsigned char *)malloc(n * row + 1);
