@@ -14370,7 +14370,11 @@ FCI_AVX512 FCI_FN void fci_decode_interleave_avx512(const char *const *rows, siz
 #  else
 #    define FCI_PANELS FCI_NEON
 #  endif
-enum { FCI_PANELS_BYTES = FCI_HAS_AVX2 ? 32 : 16, FCI_PANELS_SINGLES = FCI_PANELS_BYTES };
+enum { // of a register; rows at once; panels that they are in
+    FCI_PANELS_BYTES = FCI_HAS_AVX2 ? 32 : 16,
+    FCI_PANELS_SINGLES = FCI_PANELS_BYTES,
+    FCI_PANELS_N = FCI_HAS_AVX2 ? 2 : 1
+};
 
 // As fci_tile.turned, for all types that are turned.
 FCI_PANELS FCI_FN void fci_panels_floats(fc_dtype type, size_t n, const void *a,
@@ -14575,6 +14579,8 @@ FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_minimum(fc_dtype type, const cha
 // the sum with -0 would be.
 FCI_PANELS FCI_INLINE void fci_panels_block(fc_dtype type, unsigned n, const char *const *p,
                                             const float *x, fci_panels_f32 *c) {
+    const fci_panels_u8 less =
+        (fci_panels_u8)FCI_PANELS_WORDS(FCI_PANELS_LESS(type) * 0x01010101u);
     for (unsigned e = 0; e < n; e++) {
         fci_panels_f32 d[4], m[4];
 #define X(g)                                                                                       \
@@ -14595,7 +14601,7 @@ FCI_PANELS FCI_INLINE void fci_panels_block(fc_dtype type, unsigned n, const cha
             {                                                                                      \
                 fci_panels_u32 q = fci_panels_weights(type, p, e, i, g);                           \
                 if (FCI_PANELS_LESS(type))                                                         \
-                    q = (fci_panels_u32)((fci_panels_u8)q - (uint8_t)FCI_PANELS_LESS(type));       \
+                    q = (fci_panels_u32)((fci_panels_u8)q - less);                                 \
                 FCI_PANELS_ONE(g, 0)                                                               \
                 FCI_PANELS_ONE(g, 1)                                                               \
                 FCI_PANELS_ONE(g, 2)                                                               \
@@ -14688,19 +14694,22 @@ FCI_PANELS FCI_INLINE void fci_panels_round_block(fc_dtype type, unsigned n, con
 }
 #endif
 
+#ifdef FINERCUT_NO_QUANTS
+#define FCI_PANELS_EACH(CASE)
+#else
 #define FCI_PANELS_EACH(CASE)                                                                      \
     CASE(Q8_0, 32, 34) CASE(Q4_0, 32, 18) CASE(Q4_1, 32, 20) CASE(Q5_0, 32, 22)                    \
     CASE(Q5_1, 32, 24) CASE(Q4_K, 256, 144) CASE(Q5_K, 256, 176) CASE(Q6_K, 256, 210)
+#endif
 #define FCI_PANELS_CASE(name, per, size, block, row, step) /* n, p and c as below */               \
     case FC_DTYPE_##name:                                                                          \
         for (size_t k = 0; k < 32 * n; k += per) {                                                 \
             block(FC_DTYPE_##name, per / 16, p, (row) + k / (step), c);                            \
-            for (size_t i = 0; i < FCI_PANELS_SINGLES / FCI_TURNED_ROWS; i++)                      \
-                p[i] += FCI_TURNED_ROWS * size;                                                    \
+            for (size_t i = 0; i < FCI_PANELS_N; i++) p[i] += FCI_TURNED_ROWS * size;              \
         }                                                                                          \
         break;
 #define FCI_PANELS_BEGIN                                                                           \
-    const char *p[FCI_PANELS_SINGLES / FCI_TURNED_ROWS];                                           \
+    const char *p[FCI_PANELS_N];                                                                   \
     fci_panels_f32 c[4];                                                                           \
     memcpy(p, panels, sizeof p);                                                                   \
     if (first) memset(acc, 0, FCI_PANELS_SINGLES * sizeof *acc);                                   \
@@ -14733,14 +14742,14 @@ FCI_PANELS FCI_FN void fci_panels_floats(fc_dtype type, size_t n, const void *a,
 #if !FCI_HAS_NEON32
 FCI_PANELS FCI_FN void fci_panels_rounded(fc_dtype type, size_t n, const void *a,
                                           const char *const *panels, float *acc, bool first) {
-    const fci_rounded *x = fci_panels_row(a);
     if (!fci_turned_has(FCI_TURNED_ROUNDED, type)) {
         fci_panels_floats(type, n, a, panels, acc, first);
         return;
     }
     FCI_PANELS_BEGIN
     switch (type) {
-#define CASE(name, per, size) FCI_PANELS_CASE(name, per, size, fci_panels_round_block, x, 16)
+#define CASE(name, per, size)                                                                      \
+    FCI_PANELS_CASE(name, per, size, fci_panels_round_block, fci_panels_row(a), 16)
     FCI_PANELS_EACH(CASE)
 #undef CASE
     default: break;
@@ -16207,7 +16216,7 @@ FCI_FN const char *fci_gemm_turn(const fci_gemm_job *j, const fci_gemm_copy *cop
 FCI_FN void fci_gemm_turned(const fci_gemm_job *j, size_t panel, size_t n, size_t at, size_t ahead,
                             const fci_turned *t, float *place, float *acc) {
     const size_t nr = j->tile->nr;
-    const char *panels[FCI_PANEL_MAX / FCI_TURNED_ROWS];
+    const char *panels[(size_t)FCI_PANEL_MAX / FCI_TURNED_ROWS];
     fci_gemm_source s = fci_gemm_source_of(j, panel, at);
     for (size_t r = 0, i = 0; r < j->tile->singles; r += FCI_TURNED_ROWS, i++) {
         size_t column;
