@@ -17837,8 +17837,10 @@ FCI_FN fc_code fci_config_list(const fc_model *m, const fci_json *config, const 
     if (!list || fci_config_ignores(m->architecture, key)) return FC_OK;
     snprintf(expected, sizeof expected, "an array of %llu, one for each block",
              (unsigned long long)m->hyper.n_blocks);
-    if (list->type != FCI_JSON_ARRAY || list->count < m->hyper.n_blocks)
-        return fci_json_bad(err, list, key, expected);
+    if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, key, expected);
+    if (list->count < m->hyper.n_blocks)
+        return fci_fail(err, FC_ERR_FORMAT, list->at, "\"%s\": expected %s, got %llu", key, expected,
+                        (unsigned long long)list->count);
     *first = fci_json_first(list);
     return FC_OK;
 }

@@ -463,7 +463,7 @@ static const struct refused {
     {"{" LLAMA ",\"hidden_act\":\"mish\"}", "\"hidden_act\": expected silu"},
     {"{" LLAMA ",\"hidden_act\":7}", "hidden_act"},
     {"{" LLAMA ",\"layer_types\":[\"full_attention\",\"full_attention\"]}", NULL},
-    {"{" LLAMA ",\"layer_types\":[\"full_attention\"]}", "layer_types"},
+    {"{" LLAMA ",\"layer_types\":[\"full_attention\"]}", "one for each block, got 1"},
     {"{" LLAMA ",\"layer_types\":[\"full_attention\",\"linear_attention\"]}", "linear_attention"},
     {"{" LLAMA ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "sliding_attention"},
     {"{" LLAMA ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2.0}}", NULL},
