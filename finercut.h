@@ -3178,7 +3178,7 @@ FCI_FN int fci_platform_skip(void *file, uint64_t n) {
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
 
 FCI_FN int fci_drafts_zeros(void *file, uint64_t n) {
-    static const char zeros[1 << 16] = {0};
+    static const char zeros[1 << 14] = {0};
     int error = 0;
     for (; n > 0 && !error; n -= n < sizeof zeros ? n : sizeof zeros)
         error = fci_drafts_write(NULL, file, zeros, n < sizeof zeros ? (size_t)n : sizeof zeros);
@@ -17839,8 +17839,8 @@ FCI_FN fc_code fci_config_list(const fc_model *m, const fci_json *config, const 
              (unsigned long long)m->hyper.n_blocks);
     if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, key, expected);
     if (list->count < m->hyper.n_blocks)
-        return fci_fail(err, FC_ERR_FORMAT, list->at, "\"%s\": expected %s, got %llu", key, expected,
-                        (unsigned long long)list->count);
+        return fci_fail(err, FC_ERR_FORMAT, list->at, "\"%s\": expected %s, got %llu", key,
+                        expected, (unsigned long long)list->count);
     *first = fci_json_first(list);
     return FC_OK;
 }
