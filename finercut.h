@@ -3178,7 +3178,7 @@ FCI_FN int fci_platform_skip(void *file, uint64_t n) {
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
 
 FCI_FN int fci_drafts_zeros(void *file, uint64_t n) {
-    static const char zeros[1 << 14] = {0};
+    static const char zeros[4096] = {0};
     int error = 0;
     for (; n > 0 && !error; n -= n < sizeof zeros ? n : sizeof zeros)
         error = fci_drafts_write(NULL, file, zeros, n < sizeof zeros ? (size_t)n : sizeof zeros);
