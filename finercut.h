@@ -134,7 +134,7 @@
      (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights stay in the mapped file, and
      panels of them are decoded as they are used. Only a generator copies them, as it comes to its
      eighth single token: into the order in which its kernels read them fastest, for the same bits,
-     where memory_limit and what the system has to spare beside the file leave room for that.
+     as many as memory_limit and what the system has to spare beside the file leave room for.
      fc_model_desc.memory_limit bounds the working memory beside the file; a search that cannot
      run in it fails before it begins, saying how much it needs. Most of it are the residual rows
      at every sublayer (the trail: 2 * n_blocks * tokens * hidden_size * 4 bytes); where they do
@@ -15035,17 +15035,29 @@ FCI_AVX2 FCI_FN void fci_kernel_single_f32_avx2(size_t words, const void *a,
     FCI_EACH_4(FCI_SUMS_STORE)
 }
 
-// As fci_turned_turn.
-FCI_AVX2 FCI_FN void fci_kernel_turn_avx2(const fci_turned *t, const char *const *rows, size_t n,
-                                          size_t ahead, char *out) {
-    const size_t words = (t->size - 2u * t->halves) / 4u, from = t->at ? 0 : 2u * t->halves;
-    for (size_t at = 0; n > 0; n--, at += t->size) {
+// The float16 at `at` of sixteen rows.
+FCI_AVX2 FCI_INLINE void fci_kernel_turn_half_avx2(const char *const *rows, size_t at, char *out) {
+    for (size_t g = 0; g < 2; g++, rows += 8, out += 16) {
+        __m128i h = _mm_setzero_si128();
+#define X(r) h = _mm_insert_epi16(h, (int16_t)fci_le16((const uint8_t *)rows[r] + at), r);
+        FCI_EACH_4(X)
+        X(4) X(5) X(6) X(7)
+#undef X
+        _mm_storeu_si128((__m128i *)(void *)out, h);
+    }
+}
+
+// Blocks as in fci_turned_turn, whose shape the compiler knows.
+FCI_AVX2 FCI_INLINE void fci_kernel_turn_blocks_avx2(size_t size, size_t halves, size_t half_at,
+                                                     const char *const *rows, size_t n,
+                                                     size_t ahead, char *out) {
+    const size_t words = (size - 2 * halves) / 4, from = half_at ? 0 : 2 * halves;
+    for (size_t at = 0; n > 0; n--, at += size, out += 64 * words) {
         const size_t line = (at + FCI_ALIGN - 1) / FCI_ALIGN * FCI_ALIGN;
-        for (size_t i = line; ahead && i < at + t->size; i += FCI_ALIGN)
+        for (size_t i = line; ahead && i < at + size; i += FCI_ALIGN)
             for (size_t r = 0; r < FCI_TURNED_ROWS; r++) FCI_PREFETCH(rows[r] + i + ahead);
-        for (size_t h = 0; h < t->halves; h++)
-            for (size_t r = 0; r < FCI_TURNED_ROWS; r++, out += 2)
-                memcpy(out, rows[r] + at + t->at + 2 * h, 2);
+        for (size_t h = 0; h < halves; h++, out += 32)
+            fci_kernel_turn_half_avx2(rows, at + half_at + 2 * h, out);
         for (size_t w = 0; w < words; w += 4) { // the last four may overlap those before
             const size_t word = (size_t)fci_min(w, words - 4);
             for (size_t g = 0; g < 2; g++) {
@@ -15057,7 +15069,18 @@ FCI_AVX2 FCI_FN void fci_kernel_turn_avx2(const fci_turned *t, const char *const
 #undef X
             }
         }
-        out += 64 * words;
+    }
+}
+
+// As fci_turned_turn.
+FCI_AVX2 FCI_FN void fci_kernel_turn_avx2(const fci_turned *t, const char *const *rows, size_t n,
+                                          size_t ahead, char *out) {
+    switch (t->size) {
+#define X(size, halves)                                                                            \
+    case size: fci_kernel_turn_blocks_avx2(size, halves, 0, rows, n, ahead, out); break;
+    X(34, 1) X(18, 1) X(20, 2) X(22, 1) X(24, 2)
+#undef X
+    default: fci_kernel_turn_blocks_avx2(t->size, t->halves, t->at, rows, n, ahead, out);
     }
 }
 #endif
@@ -18920,9 +18943,8 @@ typedef struct fci_copies {
     bool *filled;
 } fci_copies;
 
-// Makes room for the matrices of a mask [2 * n_blocks] and the head, where memory beside the model
-// and the `taken` bytes of other use allows; else, and where the kernels turn none of them, *c has
-// none.
+// Makes room for the matrices of a mask [2 * n_blocks] and the head that the kernels turn, for as
+// many as memory beside the model and the `taken` bytes of other use allows, maybe none.
 FCI_FN void fci_copies_open(fci_copies *c, const fc_model *m, const uint8_t *mask, uint64_t taken);
 // Zeroed allowed.
 FCI_FN void fci_copies_close(fci_copies *c, const fc_model *m);
@@ -18933,9 +18955,10 @@ FCI_FN const fci_gemm_copy *fci_copies_find(const fci_copies *c, const fci_matri
 
 typedef struct fci_copies_sizes {
     uint64_t n, panels, bytes;
+    uint64_t left; // bytes of memory
 } fci_copies_sizes;
 
-// Counts a matrix, and gives it its place where the room is there.
+// Counts a matrix that there is memory for, and gives it its place once that is allocated.
 FCI_FN void fci_copies_add(fci_copies *c, const fc_model *m, const fci_matrix *w,
                            fci_copies_sizes *at) {
     const uint64_t panels = (w->rows + FCI_TURNED_ROWS - 1) / FCI_TURNED_ROWS;
@@ -18943,6 +18966,10 @@ FCI_FN void fci_copies_add(fci_copies *c, const fc_model *m, const fci_matrix *w
     if (!w->data || w->transposed || !fci_turned_of(w->type, &t) || w->cols % t.per ||
         !fci_turned_has(fci_gemm_tile(&m->c, m->config.compute)->turns, w->type))
         return;
+    const uint64_t bytes = panels * FCI_TURNED_ROWS * t.size * (w->cols / t.per),
+                   all = bytes + panels * sizeof *c->filled + sizeof *c->all;
+    if (all > at->left) return;
+    at->left -= all;
     if (c->data) {
         c->all[at->n].of = w;
         c->all[at->n].copy.data = c->data + at->bytes;
@@ -18950,11 +18977,12 @@ FCI_FN void fci_copies_add(fci_copies *c, const fc_model *m, const fci_matrix *w
     }
     at->n++;
     at->panels += panels;
-    at->bytes += panels * FCI_TURNED_ROWS * t.size * (w->cols / t.per);
+    at->bytes += bytes;
 }
 
-FCI_FN fci_copies_sizes fci_copies_place(fci_copies *c, const fc_model *m, const uint8_t *mask) {
-    fci_copies_sizes at = {0, 0, 0};
+FCI_FN fci_copies_sizes fci_copies_place(fci_copies *c, const fc_model *m, const uint8_t *mask,
+                                         uint64_t room) {
+    fci_copies_sizes at = {0, 0, 0, room};
     for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
         if (!mask[s] || !m->present[s]) continue;
         const fci_layer *l = &m->layers[s / 2];
@@ -18983,27 +19011,24 @@ FCI_FN int fci_copies_order(const void *a, const void *b) {
 
 FCI_FN void fci_copies_open(fci_copies *c, const fc_model *m, const uint8_t *mask,
                             uint64_t taken) {
+    const uint64_t limit = m->memory_limit ? m->memory_limit : UINT64_MAX,
+                   spare = fci_platform_memory(true), used = taken + m->config.file_bytes,
+                   room = fci_min(limit - fci_min(limit, taken), spare - fci_min(spare, used));
     memset(c, 0, sizeof *c);
-    const fci_copies_sizes s = fci_copies_place(c, m, mask);
-    fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
-    fci_copies_buffers(c, &g, &s);
-    const uint64_t all = g.bytes + taken;
-    if (s.n == 0 || (m->memory_limit && all > m->memory_limit) ||
-        all + m->config.file_bytes > fci_platform_memory(true))
-        return;
-    g.doing = FCI_ALLOC;
-    fci_copies_buffers(c, &g, &s);
-    if (g.code) {
+    const fci_copies_sizes s = fci_copies_place(c, m, mask, room);
+    fci_group g = fci_group_of(&m->c, FCI_ALLOC, NULL);
+    if (s.n) fci_copies_buffers(c, &g, &s);
+    if (s.n == 0 || g.code) {
         fci_copies_close(c, m);
         return;
     }
     c->n = (size_t)s.n;
-    fci_copies_place(c, m, mask);
+    fci_copies_place(c, m, mask, room);
     qsort(c->all, c->n, sizeof *c->all, fci_copies_order);
 }
 
 FCI_FN void fci_copies_close(fci_copies *c, const fc_model *m) {
-    const fci_copies_sizes none = {0, 0, 0};
+    const fci_copies_sizes none = {0, 0, 0, 0};
     fci_group g = fci_group_of(&m->c, FCI_FREE, NULL);
     fci_copies_buffers(c, &g, &none);
     memset(c, 0, sizeof *c);
