@@ -26634,11 +26634,10 @@ typedef struct fci_search_peer { // what ranks must have in common
 FCI_FN uint64_t fci_search_rest(const fci_search *s) {
     const fc_prune_desc *d = s->desc;
     const uint64_t text = d->evaluation ? fci_tokens_hash(d->evaluation) : 0;
+    const double until[] = {(double)d->until.unit, d->until.share, d->until.most};
     uint64_t h = fci_hash(FCI_HASH_START, &s->n_steps, sizeof s->n_steps);
     h = fci_hash(h, &text, sizeof text);
-    h = fci_hash(h, &d->until.unit, sizeof d->until.unit);
-    h = fci_hash(h, &d->until.share, sizeof d->until.share);
-    h = fci_hash(h, &d->until.most, sizeof d->until.most);
+    h = fci_hash(h, until, sizeof until);
     if (d->keep) h = fci_hash(h, d->keep, strlen(d->keep));
     for (uint32_t i = 0; d->ranks->shares && i < d->ranks->n_ranks; i++)
         h = fci_hash(h, &d->ranks->shares[i], sizeof *d->ranks->shares);
