@@ -355,7 +355,7 @@ static void gemm_types(const fci_context *c, fc_compute compute) {
             if (ks[i] % fci_number_block(type) == 0) {
                 gemm_type(c, compute, fc_dtype_name(type), type, ks[i],
                           (size_t)fci_number_bytes(type, ks[i]));
-                gemm_copy(c, compute, type, ks[i]);
+                if (i < 2) gemm_copy(c, compute, type, ks[i]); /* two blocks of K */
             }
     }
     T_OK(seen == 17, "%d storage types", (int)seen);
