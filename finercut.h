@@ -13639,8 +13639,8 @@ typedef struct fci_turned { // a block
     uint16_t halves, at;    // how many float16, and where they begin: at 0, or behind the words
 } fci_turned;
 
-// How a type is turned; false: it is not.
-FCI_FN bool fci_turned_of(fc_dtype type, fci_turned *out);
+// How a type of a set is turned; false: it is not in the set.
+FCI_FN bool fci_turned_of(uint64_t types, fc_dtype type, fci_turned *out);
 // Turns n blocks of sixteen rows of any alignment; prefetches what is `ahead` bytes further in each
 // row (0: nothing).
 typedef void (*fci_turned_turn_fn)(const fci_turned *t, const char *const *rows, size_t n,
@@ -13654,7 +13654,7 @@ FCI_INLINE bool fci_turned_has(uint64_t types, fc_dtype type) {
     return types >> type & 1;
 }
 
-FCI_FN bool fci_turned_of(fc_dtype type, fci_turned *out) {
+FCI_FN bool fci_turned_of(uint64_t types, fc_dtype type, fci_turned *out) {
     static const struct {
         fc_dtype type;
         fci_turned t;
@@ -13664,7 +13664,7 @@ FCI_FN bool fci_turned_of(fc_dtype type, fci_turned *out) {
                {FC_DTYPE_Q5_0, {32, 22, 1, 0}},    {FC_DTYPE_Q5_1, {32, 24, 2, 0}},
                {FC_DTYPE_Q4_K, {256, 144, 2, 0}},  {FC_DTYPE_Q5_K, {256, 176, 2, 0}},
                {FC_DTYPE_Q6_K, {256, 210, 1, 208}}};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    for (size_t i = 0; fci_turned_has(types, type) && i < sizeof all / sizeof *all; i++) {
         if (all[i].type != type) continue;
         *out = all[i].t;
         return true;
@@ -14984,13 +14984,13 @@ FCI_AVX2 FCI_INLINE void fci_kernel_square_avx2(const char *const *rows, size_t 
 #undef FCI_TURN_TWO
 }
 
-// Prefetches what is `ahead` bytes further in every row, a line for each that begins in the `size`
-// bytes from `at` on.
-FCI_AVX2 FCI_INLINE void fci_kernel_prefetch_avx2(const char *const *rows, size_t at, size_t size,
-                                                  size_t ahead) {
+// Prefetches what is `ahead` bytes further in each of n rows, a line for each that begins in the
+// `size` bytes from `at` on.
+FCI_AVX2 FCI_INLINE void fci_kernel_prefetch_avx2(const char *const *rows, size_t n, size_t at,
+                                                  size_t size, size_t ahead) {
     const size_t end = at + size;
     for (at = (at + FCI_ALIGN - 1) / FCI_ALIGN * FCI_ALIGN; ahead && at < end; at += FCI_ALIGN)
-        for (size_t r = 0; r < FCI_PANELS_SINGLES; r++) FCI_PREFETCH(rows[r] + at + ahead);
+        for (size_t r = 0; r < n; r++) FCI_PREFETCH(rows[r] + at + ahead);
 }
 
 // Sixteen words of all rows. Each line is read at once: where rows are a power of two apart, the L1
@@ -15016,7 +15016,7 @@ FCI_AVX2 FCI_FN void fci_kernel_single_f32_avx2(size_t words, const void *a,
     FCI_EACH_4(FCI_SUMS_LOAD)
     for (; k + 16 <= words; k += 16) {
         __m256i w[16][4];
-        fci_kernel_prefetch_avx2(rows, 4 * k, 64, ahead);
+        fci_kernel_prefetch_avx2(rows, FCI_PANELS_SINGLES, 4 * k, 64, ahead);
         fci_kernel_lines_avx2(rows, 4 * k, w);
         for (size_t i = 0; i < 16; i++) {
             const __m256 v = _mm256_set1_ps(x[k + i]);
@@ -15053,9 +15053,7 @@ FCI_AVX2 FCI_INLINE void fci_kernel_turn_blocks_avx2(size_t size, size_t halves,
                                                      size_t ahead, char *out) {
     const size_t words = (size - 2 * halves) / 4, from = half_at ? 0 : 2 * halves;
     for (size_t at = 0; n > 0; n--, at += size, out += 64 * words) {
-        const size_t line = (at + FCI_ALIGN - 1) / FCI_ALIGN * FCI_ALIGN;
-        for (size_t i = line; ahead && i < at + size; i += FCI_ALIGN)
-            for (size_t r = 0; r < FCI_TURNED_ROWS; r++) FCI_PREFETCH(rows[r] + i + ahead);
+        fci_kernel_prefetch_avx2(rows, FCI_TURNED_ROWS, at, size, ahead);
         for (size_t h = 0; h < halves; h++, out += 32)
             fci_kernel_turn_half_avx2(rows, at + half_at + 2 * h, out);
         for (size_t w = 0; w < words; w += 4) { // the last four may overlap those before
@@ -16244,7 +16242,7 @@ FCI_FN void fci_gemm_turned(const fci_gemm_job *j, size_t panel, size_t n, size_
     for (size_t r = 0, i = 0; r < j->tile->singles; r += FCI_TURNED_ROWS, i++) {
         size_t column;
         const size_t p = panel + r / nr;
-        panels[i] = panels[0]; // past the last output any rows
+        if (i) panels[i] = panels[0]; // past the last output any rows
         if (r / nr >= n) continue;
         s = fci_gemm_source_of(j, p, at);
         if (r % nr < s.rows)
@@ -16272,8 +16270,7 @@ FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n
         const size_t from = fci_gemm_offset(j, &s), next = s.stride * (j->unit > 1 ? nr : n * nr),
                      ahead = at + j->packed.block < j->packed.words ? s.bytes : next - from;
         const bool blocks = s.first % 32 == 0 && s.n % 32 == 0,
-                   turns = blocks && fci_turned_has(j->tile->turns, s.w->type) &&
-                           fci_turned_of(s.w->type, &turned);
+                   turns = blocks && fci_turned_of(j->tile->turns, s.w->type, &turned);
         if (turns && fci_gemm_panel(j, panel, &column)->copy) {
             fci_gemm_turned(j, panel, n, at, ahead, &turned, packed, acc);
             continue;
@@ -18961,11 +18958,10 @@ typedef struct fci_copies_sizes {
 // Counts a matrix that there is memory for, and gives it its place once that is allocated.
 FCI_FN void fci_copies_add(fci_copies *c, const fc_model *m, const fci_matrix *w,
                            fci_copies_sizes *at) {
-    const uint64_t panels = (w->rows + FCI_TURNED_ROWS - 1) / FCI_TURNED_ROWS;
+    const uint64_t panels = (w->rows + FCI_TURNED_ROWS - 1) / FCI_TURNED_ROWS,
+                   types = fci_gemm_tile(&m->c, m->config.compute)->turns;
     fci_turned t;
-    if (!w->data || w->transposed || !fci_turned_of(w->type, &t) || w->cols % t.per ||
-        !fci_turned_has(fci_gemm_tile(&m->c, m->config.compute)->turns, w->type))
-        return;
+    if (!w->data || w->transposed || !fci_turned_of(types, w->type, &t) || w->cols % t.per) return;
     const uint64_t bytes = panels * FCI_TURNED_ROWS * t.size * (w->cols / t.per),
                    all = bytes + panels * sizeof *c->filled + sizeof *c->all;
     if (all > at->left) return;

@@ -607,12 +607,12 @@ static void test_i8(fc_simd simd) {
 
 /* ------------------------------------------------------------------------- speed */
 
-/* Token after token, more than FCI_GENERATE_FEW: logits with copies of the weights and, for want of
-   memory, without. */
 static uint64_t copies_largest(const fc_model *m) {
     return (m->output.rows + 32) * (m->output.row_bytes + 2);
 }
 
+/* Token after token, more than FCI_GENERATE_FEW: logits with copies of all weights (room 2), of
+   some (1) or, for want of memory, of none. */
 static size_t copies_run(const char *name, fc_model *m, int room, float *logits) {
     enum { N = 2 * FCI_GENERATE_FEW };
     fc_error err;

@@ -296,15 +296,15 @@ static void gemm_type(const fci_context *c, fc_compute compute, const char *name
     drop(z);
 }
 
-/* The first 35 of n rows turned: a copy is filled by a single row, whose bits stay, and read by the
-   next ones, when the stored rows are gone. What the copy has of rows from there on is another
-   call's. Rows from an odd place on take no copy. */
+/* A copy is filled by a single row, whose bits stay, some panels by one call and the rest by the
+   next, and read by those after them, when the stored rows are gone. Rows from an odd place on take
+   no copy. */
 static void gemm_copy(const fci_context *c, fc_compute compute, fc_dtype type, size_t k) {
     const size_t n = 70, row = (size_t)fci_number_bytes(type, k), panels = (n + 15) / 16;
     const fci_tile *tile = fci_gemm_tile(c, compute);
     fci_turned t;
     if (!fci_turned_has(tile->turns, type)) return;
-    if (!T_OK(fci_turned_of(type, &t), "%s: not turned", fc_dtype_name(type))) return;
+    if (!T_OK(fci_turned_of(tile->turns, type, &t), "%s: not turned", fc_dtype_name(type))) return;
     T_OK(t.size == fci_number_bytes(type, t.per), "%s: %d in %d bytes", fc_dtype_name(type), t.per,
          t.size);
     const size_t bytes = panels * FCI_TURNED_ROWS * row;

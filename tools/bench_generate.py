@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 
-ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from common import FINERCUT
+
 PROMPT = "Once upon a time there was"
 
 
@@ -68,7 +69,7 @@ def finercut_rate(program, path, compute, threads, tokens, texts):
 
 
 def measure(args, path):
-    programs = ([args.before] if args.before else []) + [args.finercut]
+    programs = ([args.before] if args.before else []) + [FINERCUT]
     columns = [(p, c) for c in args.compute.split(",") for p in programs]
     rates = {c: [] for c in columns}
     peer, texts = [], {c: set() for c in args.compute.split(",")}
@@ -86,7 +87,7 @@ def measure(args, path):
     for c in columns:
         rate = statistics.median(rates[c])
         cells.append(f"{rate:.1f}")
-        if other and c[0] == args.finercut:
+        if other and c[0] == FINERCUT:
             cells.append(f"{rate / other:.2f}")
     print("| " + " | ".join(cells + ([f"{other:.1f}"] if other else [])) + " |", flush=True)
 
@@ -102,7 +103,6 @@ def main():
     parser.add_argument("--llama", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.tokens = [int(n) for n in args.tokens.split(",")]
-    args.finercut = os.environ.get("FINERCUT") or os.path.join(ROOT, "finercut")
     if args.llama:
         llama(args.llama, args.threads, args.tokens)
         return
