@@ -14401,6 +14401,14 @@ FCI_INLINE const fci_rounded *fci_panels_row(const void *a) {
 #endif
 
 #if FCI_HAS_PANELS
+// Copies of these, one in the other, fold to little by their constants. Without an optimiser they
+// would be megabytes.
+#ifdef __OPTIMIZE__
+#  define FCI_PANELS_STEP FCI_PANELS FCI_INLINE
+#else
+#  define FCI_PANELS_STEP FCI_PANELS FCI_FN
+#endif
+
 typedef uint32_t fci_panels_u32 __attribute__((vector_size(FCI_PANELS_BYTES)));
 typedef uint16_t fci_panels_u16 __attribute__((vector_size(FCI_PANELS_BYTES)));
 typedef uint8_t fci_panels_u8 __attribute__((vector_size(FCI_PANELS_BYTES)));
@@ -14439,14 +14447,14 @@ typedef float fci_panels_f32 __attribute__((vector_size(FCI_PANELS_BYTES)));
 #define FCI_PANELS_TOP(q, j) ((q) << (24 - 8 * (j)) & 0xff000000u)
 #endif
 
-FCI_PANELS FCI_INLINE fci_panels_u32 fci_panels_word(const char *const *p, unsigned halves,
+FCI_PANELS_STEP fci_panels_u32 fci_panels_word(const char *const *p, unsigned halves,
                                                      size_t word, unsigned g) {
     fci_panels_u32 w;
     memcpy(&w, FCI_PANELS_AT(word, 4, g) + 32 * halves, sizeof w);
     return w;
 }
 
-FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_half(const char *const *p, size_t half,
+FCI_PANELS_STEP fci_panels_f32 fci_panels_half(const char *const *p, size_t half,
                                                      unsigned g) {
     const char *at = FCI_PANELS_AT(half, 2, g);
 #if FCI_HAS_AVX2
@@ -14468,7 +14476,7 @@ FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_half(const char *const *p, size_
 #define FCI_EACH_4(X) X(0) X(1) X(2) X(3)
 
 // n numbers, n even, of F32, F16 or BF16.
-FCI_PANELS FCI_INLINE void fci_panels_plain(fc_dtype type, size_t n, const char *const *p,
+FCI_PANELS_STEP void fci_panels_plain(fc_dtype type, size_t n, const char *const *p,
                                             const float *x, fci_panels_f32 *c) {
     for (size_t i = 0; i < n; i += 2) {
         const fci_panels_f32 first = FCI_PANELS_ALL(x[i]), second = FCI_PANELS_ALL(x[i + 1]);
@@ -14506,7 +14514,7 @@ FCI_PANELS FCI_INLINE void fci_panels_plain(fc_dtype type, size_t n, const char 
 
 // Weights 4 i to 4 i + 3 of sixteen `e` of a block: bytes as in room decode but without sign
 // (FCI_PANELS_LESS is to be taken off), those of a row in one word.
-FCI_PANELS FCI_INLINE fci_panels_u32 fci_panels_weights(fc_dtype type, const char *const *p,
+FCI_PANELS_STEP fci_panels_u32 fci_panels_weights(fc_dtype type, const char *const *p,
                                                         unsigned e, unsigned i, unsigned g) {
     const unsigned halves = FCI_PANELS_HALVES(type), part = 4 * (e % 2) + i;
     fci_panels_u32 w, high;
@@ -14537,14 +14545,14 @@ FCI_PANELS FCI_INLINE fci_panels_u32 fci_panels_weights(fc_dtype type, const cha
 #define FCI_PANELS_DOWN 5.9604644775390625e-8f // 2^-24
 
 // Byte i of each word, signed, times 2^24 and `factor`.
-FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_scale(const fci_panels_u32 *bytes, unsigned i,
+FCI_PANELS_STEP fci_panels_f32 fci_panels_scale(const fci_panels_u32 *bytes, unsigned i,
                                                       const fci_panels_f32 *factor) {
     return FCI_PANELS_FLOAT(*bytes << (24 - 8 * i) & 0xff000000u) * *factor;
 }
 
 // Of Q4_K and Q5_K word `first` and the third one of the scales have those of sixteen `e`, by
 // `factor`: minimums in the upper half of the third one's bytes (`up`).
-FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_k(const char *const *p, size_t first, unsigned e,
+FCI_PANELS_STEP fci_panels_f32 fci_panels_k(const char *const *p, size_t first, unsigned e,
                                                   unsigned g, const fci_panels_f32 *factor) {
     const unsigned halves = 2, s = e / 2;
     const fci_panels_u32 low = FCI_PANELS_WORD(first), high = FCI_PANELS_WORD(2);
@@ -14554,7 +14562,7 @@ FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_k(const char *const *p, size_t f
 }
 
 // The factor of sixteen `e`, times `down`.
-FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_factor(fc_dtype type, const char *const *p,
+FCI_PANELS_STEP fci_panels_f32 fci_panels_factor(fc_dtype type, const char *const *p,
                                                        unsigned e, unsigned g, float down) {
     const bool k = type == FC_DTYPE_Q4_K || type == FC_DTYPE_Q5_K, six = type == FC_DTYPE_Q6_K;
     const fci_panels_f32 d =
@@ -14566,7 +14574,7 @@ FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_factor(fc_dtype type, const char
 }
 
 // The minimum of sixteen `e`, of a type that has one.
-FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_minimum(fc_dtype type, const char *const *p,
+FCI_PANELS_STEP fci_panels_f32 fci_panels_minimum(fc_dtype type, const char *const *p,
                                                         unsigned e, unsigned g) {
     const fci_panels_f32 m = fci_panels_half(p, 1, g), down = FCI_PANELS_ALL(-FCI_PANELS_DOWN);
     if (type != FC_DTYPE_Q4_K && type != FC_DTYPE_Q5_K) return m;
@@ -14577,7 +14585,7 @@ FCI_PANELS FCI_INLINE fci_panels_f32 fci_panels_minimum(fc_dtype type, const cha
 // One block of `n` sixteens. Each byte is brought to the top of its word, which scales it by 2^24,
 // so the factor holds 2^-24; all of this is exact. A weight without a minimum is that product, as
 // the sum with -0 would be.
-FCI_PANELS FCI_INLINE void fci_panels_block(fc_dtype type, unsigned n, const char *const *p,
+FCI_PANELS_STEP void fci_panels_block(fc_dtype type, unsigned n, const char *const *p,
                                             const float *x, fci_panels_f32 *c) {
     const fci_panels_u8 less =
         (fci_panels_u8)FCI_PANELS_WORDS(FCI_PANELS_LESS(type) * 0x01010101u);
@@ -14617,7 +14625,7 @@ FCI_PANELS FCI_INLINE void fci_panels_block(fc_dtype type, unsigned n, const cha
 // Sixteen weights of a register's rows by the words v: whole numbers. Sums of 16 bits hold four
 // products (AVX2: eight) of up to 31 * 127, or of Q6_K four (two pairs) of 63 * 127, or of Q8_0 two
 // of 128 * 127; there AVX2 gives the sign to the activations, which are never -128.
-FCI_PANELS FCI_INLINE fci_panels_i32 fci_panels_dot(fc_dtype type, const fci_panels_u32 *q,
+FCI_PANELS_STEP fci_panels_i32 fci_panels_dot(fc_dtype type, const fci_panels_u32 *q,
                                                     const fci_panels_u32 *v) {
 #if FCI_HAS_AVX2
     const __m256i ones = _mm256_set1_epi16(1);
@@ -14657,7 +14665,7 @@ FCI_PANELS FCI_INLINE fci_panels_i32 fci_panels_dot(fc_dtype type, const fci_pan
 
 // Sixteen `e` of a block by rounded activations: their whole number, then, times the minimum, the
 // sum of activations, each added in order, fused. What weights are too much is taken off before.
-FCI_PANELS FCI_INLINE void fci_panels_round(fc_dtype type, const char *const *p, unsigned e,
+FCI_PANELS_STEP void fci_panels_round(fc_dtype type, const char *const *p, unsigned e,
                                             const fci_rounded *x, fci_panels_f32 *c) {
     uint32_t words[4];
     memcpy(words, x->q, sizeof words);
@@ -14682,7 +14690,7 @@ FCI_PANELS FCI_INLINE void fci_panels_round(fc_dtype type, const char *const *p,
 }
 
 // One block of `n` sixteens by rounded activations. Their places are constants, or nearly so.
-FCI_PANELS FCI_INLINE void fci_panels_round_block(fc_dtype type, unsigned n, const char *const *p,
+FCI_PANELS_STEP void fci_panels_round_block(fc_dtype type, unsigned n, const char *const *p,
                                                   const fci_rounded *x, fci_panels_f32 *c) {
     const unsigned per = n == 2 ? 2 : type == FC_DTYPE_Q6_K ? 8 : 4;
     for (unsigned e = 0; e < n; e += per, x += per) {
@@ -38414,6 +38422,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PANELS_LESS
 #undef FCI_PANELS_LOW
 #undef FCI_PANELS_ONE
+#undef FCI_PANELS_STEP
 #undef FCI_PANELS_TOP
 #undef FCI_PANELS_WORD
 #undef FCI_PANELS_WORDS

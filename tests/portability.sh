@@ -166,9 +166,13 @@ END
 
 # ---- optimisation, switches, kernel tables
 
+small() { # code of the last build, where nothing is optimised away: megabytes take half a minute
+    size "$w/cli" | awk 'NR == 2 { print; exit !($1 < 4e6) }'
+}
 piece_levels() { # gcc -O2 is the reference, -O1 every other build here
     for level in 0 g s 3; do # silent in the builds of others, which warn by their own level
         build "$CC -O$level" "$CC" -std=c99 -O$level -Wall -Wextra -Werror -pthread
+        t_ok "$CC -O$level: less than 4 MB" small
     done
     has "$CLANG" || { t_skip "optimisation by clang" "no $CLANG"; return; }
     for level in 0 2 3; do
