@@ -14448,14 +14448,14 @@ typedef float fci_panels_f32 __attribute__((vector_size(FCI_PANELS_BYTES)));
 #endif
 
 FCI_PANELS_STEP fci_panels_u32 fci_panels_word(const char *const *p, unsigned halves,
-                                                     size_t word, unsigned g) {
+                                               size_t word, unsigned g) {
     fci_panels_u32 w;
     memcpy(&w, FCI_PANELS_AT(word, 4, g) + 32 * halves, sizeof w);
     return w;
 }
 
 FCI_PANELS_STEP fci_panels_f32 fci_panels_half(const char *const *p, size_t half,
-                                                     unsigned g) {
+                                               unsigned g) {
     const char *at = FCI_PANELS_AT(half, 2, g);
 #if FCI_HAS_AVX2
     return (fci_panels_f32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
@@ -14477,7 +14477,7 @@ FCI_PANELS_STEP fci_panels_f32 fci_panels_half(const char *const *p, size_t half
 
 // n numbers, n even, of F32, F16 or BF16.
 FCI_PANELS_STEP void fci_panels_plain(fc_dtype type, size_t n, const char *const *p,
-                                            const float *x, fci_panels_f32 *c) {
+                                      const float *x, fci_panels_f32 *c) {
     for (size_t i = 0; i < n; i += 2) {
         const fci_panels_f32 first = FCI_PANELS_ALL(x[i]), second = FCI_PANELS_ALL(x[i + 1]);
 #define X(g)                                                                                       \
@@ -14515,7 +14515,7 @@ FCI_PANELS_STEP void fci_panels_plain(fc_dtype type, size_t n, const char *const
 // Weights 4 i to 4 i + 3 of sixteen `e` of a block: bytes as in room decode but without sign
 // (FCI_PANELS_LESS is to be taken off), those of a row in one word.
 FCI_PANELS_STEP fci_panels_u32 fci_panels_weights(fc_dtype type, const char *const *p,
-                                                        unsigned e, unsigned i, unsigned g) {
+                                                  unsigned e, unsigned i, unsigned g) {
     const unsigned halves = FCI_PANELS_HALVES(type), part = 4 * (e % 2) + i;
     fci_panels_u32 w, high;
     switch (type) {
@@ -14546,14 +14546,14 @@ FCI_PANELS_STEP fci_panels_u32 fci_panels_weights(fc_dtype type, const char *con
 
 // Byte i of each word, signed, times 2^24 and `factor`.
 FCI_PANELS_STEP fci_panels_f32 fci_panels_scale(const fci_panels_u32 *bytes, unsigned i,
-                                                      const fci_panels_f32 *factor) {
+                                                const fci_panels_f32 *factor) {
     return FCI_PANELS_FLOAT(*bytes << (24 - 8 * i) & 0xff000000u) * *factor;
 }
 
 // Of Q4_K and Q5_K word `first` and the third one of the scales have those of sixteen `e`, by
 // `factor`: minimums in the upper half of the third one's bytes (`up`).
 FCI_PANELS_STEP fci_panels_f32 fci_panels_k(const char *const *p, size_t first, unsigned e,
-                                                  unsigned g, const fci_panels_f32 *factor) {
+                                            unsigned g, const fci_panels_f32 *factor) {
     const unsigned halves = 2, s = e / 2;
     const fci_panels_u32 low = FCI_PANELS_WORD(first), high = FCI_PANELS_WORD(2);
     const fci_panels_u32 w = s < 4 ? low & 0x3f3f3f3fu
@@ -14563,7 +14563,7 @@ FCI_PANELS_STEP fci_panels_f32 fci_panels_k(const char *const *p, size_t first, 
 
 // The factor of sixteen `e`, times `down`.
 FCI_PANELS_STEP fci_panels_f32 fci_panels_factor(fc_dtype type, const char *const *p,
-                                                       unsigned e, unsigned g, float down) {
+                                                 unsigned e, unsigned g, float down) {
     const bool k = type == FC_DTYPE_Q4_K || type == FC_DTYPE_Q5_K, six = type == FC_DTYPE_Q6_K;
     const fci_panels_f32 d =
         fci_panels_half(p, 0, g) * FCI_PANELS_ALL(k || six ? down * FCI_PANELS_DOWN : down);
@@ -14575,49 +14575,74 @@ FCI_PANELS_STEP fci_panels_f32 fci_panels_factor(fc_dtype type, const char *cons
 
 // The minimum of sixteen `e`, of a type that has one.
 FCI_PANELS_STEP fci_panels_f32 fci_panels_minimum(fc_dtype type, const char *const *p,
-                                                        unsigned e, unsigned g) {
+                                                  unsigned e, unsigned g) {
     const fci_panels_f32 m = fci_panels_half(p, 1, g), down = FCI_PANELS_ALL(-FCI_PANELS_DOWN);
     if (type != FC_DTYPE_Q4_K && type != FC_DTYPE_Q5_K) return m;
     const fci_panels_f32 factor = m * down;
     return fci_panels_k(p, 1, e, g, &factor);
 }
 
-// One block of `n` sixteens. Each byte is brought to the top of its word, which scales it by 2^24,
-// so the factor holds 2^-24; all of this is exact. A weight without a minimum is that product, as
-// the sum with -0 would be.
-FCI_PANELS_STEP void fci_panels_block(fc_dtype type, unsigned n, const char *const *p,
-                                            const float *x, fci_panels_f32 *c) {
+// Weights 4 i to 4 i + 3 of sixteen `e` by the activations x, for groups `from` to `to`. Each byte
+// is brought to the top of its word, which scales it by 2^24, so the factor holds 2^-24; all of
+// this is exact. A weight without a minimum is that product, as the sum with -0 would be. An
+// activation goes through all groups before the next one, so that no sum waits for itself.
+FCI_PANELS_STEP void fci_panels_products(fc_dtype type, const char *const *p, unsigned e,
+                                         unsigned i, const float *x, const fci_panels_f32 *d,
+                                         const fci_panels_f32 *m, unsigned from, unsigned to,
+                                         fci_panels_f32 *c) {
     const fci_panels_u8 less =
         (fci_panels_u8)FCI_PANELS_WORDS(FCI_PANELS_LESS(type) * 0x01010101u);
-    for (unsigned e = 0; e < n; e++) {
+    fci_panels_u32 q[4];
+#define X(g)                                                                                       \
+    if (from <= g && g < to) {                                                                     \
+        q[g] = fci_panels_weights(type, p, e, i, g);                                               \
+        if (FCI_PANELS_LESS(type)) q[g] = (fci_panels_u32)((fci_panels_u8)q[g] - less);            \
+    }
+    FCI_EACH_4(X)
+#undef X
+#define FCI_PANELS_ONE(g, j)                                                                       \
+    if (from <= g && g < to) {                                                                     \
+        const fci_panels_f32 b = FCI_PANELS_FLOAT(FCI_PANELS_TOP(q[g], j));                        \
+        c[g] = FCI_PANELS_ADD(c[g], one,                                                           \
+                              FCI_PANELS_LOW(type) ? FCI_PANELS_ADD(m[g], b, d[g]) : b * d[g]);    \
+    }
+#define X(j)                                                                                       \
+    {                                                                                              \
+        const fci_panels_f32 one = FCI_PANELS_ALL(x[j]);                                           \
+        FCI_PANELS_ONE(0, j) FCI_PANELS_ONE(1, j) FCI_PANELS_ONE(2, j) FCI_PANELS_ONE(3, j)        \
+    }
+    FCI_EACH_4(X)
+#undef X
+}
+
+// Sixteen `e` of a block, of factors d and minimums m, which leave registers for two groups.
+FCI_PANELS_STEP void fci_panels_sixteen(fc_dtype type, const char *const *p, unsigned e,
+                                        const float *x, const fci_panels_f32 *d,
+                                        const fci_panels_f32 *m, fci_panels_f32 *c) {
+    const unsigned each = FCI_PANELS_LOW(type) ? 2 : 4;
+    for (unsigned i = 0; i < 4; i++, x += 4) {
+        fci_panels_products(type, p, e, i, x, d, m, 0, each, c);
+        if (each < 4) fci_panels_products(type, p, e, i, x, d, m, each, 4, c);
+    }
+}
+
+// One block of `n` sixteens. Two that follow each other have one factor, but in Q6_K.
+FCI_PANELS_STEP void fci_panels_block(fc_dtype type, unsigned n, const char *const *p,
+                                      const float *x, fci_panels_f32 *c) {
+    for (unsigned pair = 0; pair < n / 2; pair++, x += 32) {
+        const unsigned e = 2 * pair;
         fci_panels_f32 d[4], m[4];
 #define X(g)                                                                                       \
         d[g] = fci_panels_factor(type, p, e, g, FCI_PANELS_DOWN);                                  \
         if (FCI_PANELS_LOW(type)) m[g] = fci_panels_minimum(type, p, e, g);
         FCI_EACH_4(X)
 #undef X
-        for (unsigned i = 0; i < 4; i++, x += 4) {
-            const fci_panels_f32 x0 = FCI_PANELS_ALL(x[0]), x1 = FCI_PANELS_ALL(x[1]),
-                                 x2 = FCI_PANELS_ALL(x[2]), x3 = FCI_PANELS_ALL(x[3]);
-#define FCI_PANELS_ONE(g, j)                                                                       \
-            {                                                                                      \
-                const fci_panels_f32 b = FCI_PANELS_FLOAT(FCI_PANELS_TOP(q, j));                   \
-                c[g] = FCI_PANELS_ADD(                                                             \
-                    c[g], x##j, FCI_PANELS_LOW(type) ? FCI_PANELS_ADD(m[g], b, d[g]) : b * d[g]);  \
-            }
+        fci_panels_sixteen(type, p, e, x, d, m, c);
 #define X(g)                                                                                       \
-            {                                                                                      \
-                fci_panels_u32 q = fci_panels_weights(type, p, e, i, g);                           \
-                if (FCI_PANELS_LESS(type))                                                         \
-                    q = (fci_panels_u32)((fci_panels_u8)q - less);                                 \
-                FCI_PANELS_ONE(g, 0)                                                               \
-                FCI_PANELS_ONE(g, 1)                                                               \
-                FCI_PANELS_ONE(g, 2)                                                               \
-                FCI_PANELS_ONE(g, 3)                                                               \
-            }
-            FCI_EACH_4(X)
+        if (type == FC_DTYPE_Q6_K) d[g] = fci_panels_factor(type, p, e + 1, g, FCI_PANELS_DOWN);
+        FCI_EACH_4(X)
 #undef X
-        }
+        fci_panels_sixteen(type, p, e + 1, x + 16, d, m, c);
     }
 }
 
@@ -14626,7 +14651,7 @@ FCI_PANELS_STEP void fci_panels_block(fc_dtype type, unsigned n, const char *con
 // products (AVX2: eight) of up to 31 * 127, or of Q6_K four (two pairs) of 63 * 127, or of Q8_0 two
 // of 128 * 127; there AVX2 gives the sign to the activations, which are never -128.
 FCI_PANELS_STEP fci_panels_i32 fci_panels_dot(fc_dtype type, const fci_panels_u32 *q,
-                                                    const fci_panels_u32 *v) {
+                                              const fci_panels_u32 *v) {
 #if FCI_HAS_AVX2
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i s[4];
@@ -14666,7 +14691,7 @@ FCI_PANELS_STEP fci_panels_i32 fci_panels_dot(fc_dtype type, const fci_panels_u3
 // Sixteen `e` of a block by rounded activations: their whole number, then, times the minimum, the
 // sum of activations, each added in order, fused. What weights are too much is taken off before.
 FCI_PANELS_STEP void fci_panels_round(fc_dtype type, const char *const *p, unsigned e,
-                                            const fci_rounded *x, fci_panels_f32 *c) {
+                                      const fci_rounded *x, fci_panels_f32 *c) {
     uint32_t words[4];
     memcpy(words, x->q, sizeof words);
     const fci_panels_u32 v[4] = {FCI_PANELS_WORDS(words[0]), FCI_PANELS_WORDS(words[1]),
@@ -14691,7 +14716,7 @@ FCI_PANELS_STEP void fci_panels_round(fc_dtype type, const char *const *p, unsig
 
 // One block of `n` sixteens by rounded activations. Their places are constants, or nearly so.
 FCI_PANELS_STEP void fci_panels_round_block(fc_dtype type, unsigned n, const char *const *p,
-                                                  const fci_rounded *x, fci_panels_f32 *c) {
+                                            const fci_rounded *x, fci_panels_f32 *c) {
     const unsigned per = n == 2 ? 2 : type == FC_DTYPE_Q6_K ? 8 : 4;
     for (unsigned e = 0; e < n; e += per, x += per) {
 #define X(i) if (i < per) fci_panels_round(type, p, e + i, x + i, c);
