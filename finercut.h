@@ -17779,16 +17779,24 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
         code = fci_config_rope_kv(s, "rope.scaling.original_context_length",
                                   (double)h->max_positions, &r->original, err);
     if (!code)
-        code = fci_config_rope_kv(s, "rope.scaling.attn_factor|rope.scaling.yarn_attn_factor", 1,
-                                  &r->attention, err);
+        code = fci_config_rope_kv(s, "rope.scaling.attn_factor", 1, &r->attention, err);
     if (!code && (r->scaling == FCI_ROPE_LINEAR || r->scaling == FCI_ROPE_YARN))
         code = fci_config_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0,
                                   &r->factor, err);
+    if (!code && r->scaling == FCI_ROPE_LONG) {
+        code = fci_config_rope_kv(s, "rope.scaling.factor|rope.scale_linear", 1, &r->factor, err);
+        if (!code && (r->factor < 1 || r->factor > 1))
+            return fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
+                            "%s.rope.scaling.factor: with longrope expected 1 or none (older "
+                            "finercut wrote it; llama.cpp would divide positions by it), got %g",
+                            s->gguf_name, r->factor);
+    }
     if (code || r->scaling != FCI_ROPE_YARN) return code;
     r->attention *= fci_rope_yarn_scale(r->factor, 1);
     r->whole_dims = true;
-    code = fci_config_rope_kv(s, "rope.scaling.yarn_beta_slow", 1, &r->low, err);
-    return code ? code : fci_config_rope_kv(s, "rope.scaling.yarn_beta_fast", 32, &r->high, err);
+    r->low = 1; // as llama.cpp, which for these families reads no keys of them
+    r->high = 32;
+    return FC_OK;
 }
 
 // Settings that would change what the model computes: allowed only where the row reads them or with
@@ -32090,8 +32098,8 @@ FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k) {
     if (r->scaling == FCI_ROPE_NONE || r->scaling == FCI_ROPE_LLAMA3) return FC_OK;
     fci_keys_str(k, fci_metadata_key(x, "rope.scaling.type", key, sizeof key),
                  fci_s(names[r->scaling]));
-    fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.factor", key, sizeof key),
-                          r->factor);
+    if (r->scaling != FCI_ROPE_LONG) // llama.cpp would divide positions by it, too
+        fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.factor", key, sizeof key), r->factor);
     if (r->scaling == FCI_ROPE_LINEAR) return FC_OK;
     fci_metadata_key_u32(x, k, "rope.scaling.original_context_length", (uint64_t)r->original);
     double attention = r->scaling == FCI_ROPE_YARN
@@ -32099,14 +32107,14 @@ FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k) {
                            : r->attention;
     fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.attn_factor", key, sizeof key),
                           attention);
-    if (r->scaling != FCI_ROPE_YARN) return FC_OK;
-    if (!r->whole_dims)
+    if (r->scaling == FCI_ROPE_YARN && !r->whole_dims)
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format gguf: yarn whose range is not rounded to whole dimensions");
-    fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_slow", key, sizeof key),
-                          r->low);
-    fci_keys_f32(k, fci_metadata_key(x, "rope.scaling.yarn_beta_fast", key, sizeof key),
-                          r->high);
+    if (r->scaling == FCI_ROPE_YARN && (fabs(r->low - 1) > 0 || fabs(r->high - 32) > 0))
+        return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
+                        "format gguf: yarn: expected beta_slow 1 and beta_fast 32, as llama.cpp "
+                        "knows no others here, got %g and %g",
+                        r->low, r->high);
     return FC_OK;
 }
 

@@ -119,6 +119,15 @@ static void test_refused(void) {
     desc.type = FC_DTYPE_Q8_0;
     T_OK(fc_export(other, NULL, &desc, &err) == FC_OK, "type from safetensors: %s", err.msg);
     T_OK(!fci_platform_same(back, out) && out_exists(), "it is there");
+    fci_rope *rope = &other->hyper.ropes[0], was = *rope;
+    rope->scaling = FCI_ROPE_YARN;
+    rope->factor = rope->low = 1;
+    rope->high = 8;
+    rope->whole_dims = true;
+    T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_UNSUPPORTED &&
+             strstr(err.msg, "beta_fast 32"),
+         "yarn llama.cpp does not know: %s", err.msg);
+    *rope = was;
     desc.path = "tests/data/llama_f32_bias/config.json";
     T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"),
          "a file of the model's: %s", err.msg);

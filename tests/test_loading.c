@@ -400,7 +400,17 @@ static void put_text(fci_buffer *b, const char *s) {
     fci_puts(b, s);
 }
 
-// The file with one more key (its bytes) and tensors [n] of float32 ones.
+static uint64_t gguf_count(const fci_buffer *keys) {
+    const unsigned char *p = (const unsigned char *)keys->p;
+    uint64_t n = 0;
+    for (size_t at = 0; at < keys->n; n++) {
+        at += 8 + (size_t)fci_le64(p + at);
+        at += 4 + gguf_value(p + at + 4, fci_le32(p + at));
+    }
+    return n;
+}
+
+// The file with more keys (their bytes) and tensors [n] of float32 ones.
 static void gguf_write(const gguf *g, const fci_buffer *key, const char *const *tensors,
                        size_t n_tensors, uint64_t n) {
     fci_context c;
@@ -412,7 +422,7 @@ static void gguf_write(const gguf *g, const fci_buffer *key, const char *const *
     const uint64_t end = (g->size - g->data + 31) / 32 * 32, step = (4 * n + 31) / 32 * 32;
     fci_put(&b, (const char *)g->bytes, 8);
     put(&b, fci_le64(g->bytes + 8) + n_tensors, 8);
-    put(&b, fci_le64(g->bytes + 16) + (key->n > 0), 8);
+    put(&b, fci_le64(g->bytes + 16) + gguf_count(key), 8);
     fci_put(&b, key->p ? key->p : "", key->n);
     fci_put(&b, (const char *)g->bytes + g->kvs, g->end - g->kvs);
     for (size_t i = 0; i < n_tensors; i++) {
@@ -444,6 +454,39 @@ static void gguf_case(const char *what, const gguf *g, const fci_buffer *key,
     fc_model *m = open_f32(in, &err);
     T_OK(!m && strstr(err.msg, words), "%s: %s", what, m ? "opened" : err.msg);
     fc_model_close(m);
+}
+
+static void put_f32(fci_buffer *b, const char *key, float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    put_text(b, key);
+    put(b, 6, 4);
+    put(b, bits, 4);
+}
+
+static void put_rope(fci_buffer *b, const char *scaling, float factor) {
+    b->n = 0;
+    put_text(b, "llama.rope.scaling.type");
+    put(b, 8, 4);
+    put_text(b, scaling);
+    put_f32(b, "llama.rope.scaling.factor", factor);
+}
+
+// What llama.cpp does with these keys: it ignores yarn's, and divides longrope's positions.
+static void test_gguf_ropes(const gguf *g, fci_buffer *keys) {
+    static float want[N_IDS * 230], plain[N_IDS * 230];
+    run("GGUF", "tests/data/llama_f32.gguf", NULL, plain);
+    put_rope(keys, "yarn", 4);
+    gguf_write(g, keys, NULL, 0, 0);
+    run("yarn", in, NULL, want);
+    T_OK(distance(want, plain) > 0, "yarn changes something");
+    put_f32(keys, "llama.rope.scaling.yarn_beta_fast", 8);
+    put_f32(keys, "llama.rope.scaling.yarn_beta_slow", 2);
+    put_f32(keys, "llama.rope.scaling.yarn_attn_factor", 3);
+    gguf_case("yarn's keys", g, keys, NULL, 0, want, NULL);
+    put_rope(keys, "longrope", 32);
+    gguf_case("longrope and a factor", g, keys, NULL, 0, NULL,
+              "rope.scaling.factor: with longrope expected 1 or none");
 }
 
 static void test_gguf(void) {
@@ -491,6 +534,8 @@ static void test_gguf(void) {
         gguf_case("heads block by block", &g, &key, NULL, 0, second == 4 ? want : NULL,
                   "one value a block");
     }
+    memcpy(g.bytes + g.heads, "llama.attention.head_count", 26);
+    test_gguf_ropes(&g, &key);
     fci_buffer_free(&key);
     free(g.bytes);
     remove(in);
