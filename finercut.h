@@ -28638,9 +28638,13 @@ FCI_FN fc_code fci_tasks_context(fci_tasks_encoder *e) {
     const fci_str s = fci_tokens_strip(e->t, fci_sn(e->context.p, e->asked), false);
     fc_tokens_free(&e->tokens);
     e->bare = s.n == 0;
-    if (s.n > 0) return fci_tasks_tokens(e, s.p, s.n, true, &e->tokens);
-    fc_code code = fci_tokens_tokens(&e->m->c, 1, 1, &e->tokens, e->err);
+    fc_code code = e->bare ? fci_tokens_tokens(&e->m->c, 1, 1, &e->tokens, e->err)
+                           : fci_tasks_tokens(e, s.p, s.n, true, &e->tokens);
     if (code) return code;
+    if (!e->bare && e->tokens.starts[1] == 0)
+        return fci_fail(e->err, FC_ERR_FORMAT, 0,
+                        "expected a question of at least one token, got none");
+    if (!e->bare) return FC_OK;
     e->tokens.starts[1] = 1;
     return fci_generate_prefix(e->m, &e->tokens.ids[0], e->err);
 }
@@ -28673,11 +28677,6 @@ FCI_FN fc_code fci_tasks_pair(fci_tasks_encoder *e, fci_tasks_lane *lane) {
     lane->length = (uint32_t)(n + scored - skip);
     lane->n_scored = (uint32_t)scored;
     lane->cut = skip > 0;
-    for (size_t i = 0; i < whole.starts[1] && !code; i++)
-        if (whole.ids[i] >= e->m->hyper.vocab)
-            code = fci_fail(e->err, FC_ERR_FORMAT, 0,
-                            "expected token ids below the vocabulary's size %llu, got %u",
-                            (unsigned long long)e->m->hyper.vocab, whole.ids[i]);
     task->n_tokens += lane->length - 1;
     task->n_scored += scored;
     task->longest = fci_max(task->longest, lane->length - 1);

@@ -435,6 +435,37 @@ static void test_special(void) {
     free(json);
 }
 
+// Bytes without a token vanish, so a question may have none though it is no blank.
+static void test_no_tokens(void) {
+    static const char tokenizer[] =
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\" \":0,\"b\":1,\"c\":2},\"merges\":[]}}";
+    static const struct { const char *question, *choice, *says; } cases[] = {
+        {"QQ", "b", "a.jsonl:1: choice 0: expected a question of at least one token, got none"},
+        {"b", "Q", NULL}, {"bQ", "c", NULL}};
+    fc_memory_file files[3] = {{"config.json", NULL, 0}, {"model.safetensors", NULL, 0},
+                               {"tokenizer.json", tokenizer, sizeof tokenizer - 1}};
+    char *texts[2], path[64], line[100];
+    fc_error err;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, DEMO "/%s", files[i].name);
+        files[i].data = texts[i] = t_read(path, &files[i].size);
+    }
+    fc_model *m = fc_model_open_memory(files, 3, NULL, &err);
+    for (size_t i = 0; m && i < sizeof cases / sizeof *cases; i++) {
+        snprintf(line, sizeof line, "{\"query\":\"%s\",\"choices\":[\"%s\",\"b\"],\"gold\":0}",
+                 cases[i].question, cases[i].choice);
+        const fc_task_desc d = task_of("choices", line);
+        fc_tasks *t = fc_tasks_open(m, &d, 1, &err);
+        if (cases[i].says)
+            T_OK(!t && strcmp(err.msg, cases[i].says) == 0, "%s: %s", line, err.msg);
+        else T_OK(t && fc_tasks_run(t, NULL, NULL, &err), "%s: %s", line, err.msg);
+        fc_tasks_close(t);
+    }
+    T_OK(m != NULL, "%s", err.msg);
+    fc_model_close(m);
+    for (int i = 0; i < 2; i++) free(texts[i]);
+}
+
 // ---- what is wrong
 
 static void test_names(void) {
@@ -587,6 +618,7 @@ int main(void) {
     test_masks();
     test_long();
     test_special();
+    test_no_tokens();
     test_bad();
     test_failures();
     return t_end("test_tasks");
