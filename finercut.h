@@ -17759,17 +17759,23 @@ FCI_FN fc_code fci_config_rope_kv(const fci_config_source *s, const char *key, d
     *out = otherwise;
     if (!kv && otherwise > 0) return FC_OK;
     if (kv && fci_kv_f64(kv, out) && *out > 0 && *out < 1e15) return FC_OK;
-    return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0, "%s.%s: expected a number above 0",
-                    s->gguf_name, key);
+    if (kv) key = kv->key.p + strlen(s->gguf_name) + 1;
+    return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0, "%s.%.*s: expected a number above 0",
+                    s->gguf_name, (int)strcspn(key, "|"), key);
 }
 
+// As in llama.cpp the type is linear where none is stored, which does nothing where the factor is
+// missing or 0.
 FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc_error *err) {
-    const fci_kv *type = fci_config_kv(s, "rope.scaling.type");
+    static const char factors[] = "rope.scaling.factor|rope.scale_linear";
+    const fci_kv *type = fci_config_kv(s, "rope.scaling.type"), *factor = fci_config_kv(s, factors);
     fci_rope *r = &h->ropes[0];
-    fci_str name = fci_s(!type && fci_config_kv(s, "rope.scale_linear") ? "linear" : "none");
+    fci_str name = fci_s("linear");
     if (type && !fci_kv_str(type, &name))
         return fci_fail(err, FC_ERR_FORMAT, type->at, "%s.rope.scaling.type: expected a string",
                         s->gguf_name);
+    if (fci_is(name, "linear") && (!factor || (fci_kv_f64(factor, &r->factor) && r->factor == 0)))
+        name = fci_s("none");
     fc_code code = fci_config_rope_scaling(name, type ? type->at : 0, &r->scaling, err);
     if (!code && r->scaling == FCI_ROPE_LLAMA3)
         code =
@@ -17781,10 +17787,9 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
     if (!code)
         code = fci_config_rope_kv(s, "rope.scaling.attn_factor", 1, &r->attention, err);
     if (!code && (r->scaling == FCI_ROPE_LINEAR || r->scaling == FCI_ROPE_YARN))
-        code = fci_config_rope_kv(s, type ? "rope.scaling.factor" : "rope.scale_linear", 0,
-                                  &r->factor, err);
+        code = fci_config_rope_kv(s, factors, 0, &r->factor, err);
     if (!code && r->scaling == FCI_ROPE_LONG) {
-        code = fci_config_rope_kv(s, "rope.scaling.factor|rope.scale_linear", 1, &r->factor, err);
+        code = fci_config_rope_kv(s, factors, 1, &r->factor, err);
         if (!code && (r->factor < 1 || r->factor > 1))
             return fci_fail(err, FC_ERR_UNSUPPORTED, type ? type->at : 0,
                             "%s.rope.scaling.factor: with longrope expected 1 or none (older "

@@ -694,6 +694,72 @@ static int print_hyper(void) {
     return 0;
 }
 
+/* Rope settings of a GGUF as llama.cpp reads them: a factor without a type is linear, under either
+   key, and 0 or none is no scaling. */
+static void test_gguf_rope(void) {
+    static const struct {
+        const char *type, *key;
+        double value;
+        fci_rope_scaling scaling; /* where it is no error */
+        const char *message;
+    } cases[] = {
+        {NULL, NULL, 0, FCI_ROPE_NONE, NULL},
+        {NULL, "l.rope.scaling.factor", 4, FCI_ROPE_LINEAR, NULL},
+        {NULL, "l.rope.scale_linear", 4, FCI_ROPE_LINEAR, NULL},
+        {NULL, "l.rope.scaling.factor", 0, FCI_ROPE_NONE, NULL},
+        {"linear", "l.rope.scale_linear", 4, FCI_ROPE_LINEAR, NULL},
+        {"linear", "l.rope.scaling.factor", 0, FCI_ROPE_NONE, NULL},
+        {"linear", NULL, 0, FCI_ROPE_NONE, NULL},
+        {"none", "l.rope.scaling.factor", 4, FCI_ROPE_NONE, NULL},
+        {"yarn", "l.rope.scale_linear", 4, FCI_ROPE_YARN, NULL},
+        {"yarn", NULL, 0, FCI_ROPE_YARN, "l.rope.scaling.factor: expected a number above 0"},
+        {NULL, "l.rope.scale_linear", -1, FCI_ROPE_LINEAR, "l.rope.scale_linear: expected a num"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        fc_container c;
+        fci_config_source s;
+        fci_context context;
+        fci_kv kvs[2];
+        fci_hyper h;
+        fc_error err;
+        size_t twice, n = 0;
+        memset(&c, 0, sizeof c);
+        memset(&s, 0, sizeof s);
+        memset(kvs, 0, sizeof kvs);
+        memset(&h, 0, sizeof h);
+        memset(&err, 0, sizeof err);
+        fci_context_basic(&context, NULL);
+        if (cases[i].type) {
+            kvs[n].key = fci_s("l.rope.scaling.type");
+            kvs[n].type = FCI_KV_STRING;
+            kvs[n].data = cases[i].type;
+            kvs[n++].bytes = strlen(cases[i].type);
+        }
+        if (cases[i].key) {
+            kvs[n].key = fci_s(cases[i].key);
+            kvs[n].type = FCI_KV_F64;
+            kvs[n++].data = &cases[i].value;
+        }
+        c.by_key.c = &context;
+        c.gguf = true;
+        c.kvs = kvs;
+        s.gguf = &c;
+        s.gguf_name = "l";
+        h.max_positions = 64;
+        T_OK(!fci_map_names(&c.by_key, kvs, n, sizeof *kvs, &twice, &err), "%s", err.msg);
+        const fc_code code = fci_config_rope_gguf(&s, &h, &err);
+        if (cases[i].message)
+            T_OK(code == FC_ERR_FORMAT && strstr(err.msg, cases[i].message),
+                 "%d: expected %s, got %s", (int)i, cases[i].message, err.msg);
+        else
+            T_OK(code == FC_OK && h.ropes[0].scaling == cases[i].scaling &&
+                     (cases[i].scaling == FCI_ROPE_NONE || h.ropes[0].factor == 4),
+                 "%d: scaling %d by %g: %s", (int)i, (int)h.ropes[0].scaling, h.ropes[0].factor,
+                 err.msg);
+        fci_map_free(&c.by_key);
+    }
+}
+
 int main(int argc, char **argv) {
     (void)t_shared; /* not needed here */
     if (argc == 2 && strcmp(argv[1], "--hyper") == 0) return print_hyper();
@@ -701,6 +767,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) test_refused(&refusals[i]);
     test_rows();
     test_left_out();
+    test_gguf_rope();
     test_as_transformers();
     return t_end("test_architecture");
 }
