@@ -3745,10 +3745,11 @@ static unsigned long character_at(const char *p) { // of UTF-8
 typedef struct stripe { // a column's text that is left
     const char *at;
     size_t left; // bytes
-    char *line;  // room for `width` columns of escaped characters
+    char *line;  // room for 8 bytes a column
 } stripe;
 
 // Prints the next line of at most `width` columns, cut between words where that can be; pads it.
+// Characters of no width cut it, too, where they fill its room.
 static void put_column_line(stripe *c, int width, int pad) {
     char shown[8];
     size_t used = 0, word = 0, word_bytes = 0, took = 0, n = 0;
@@ -3761,7 +3762,7 @@ static void put_column_line(stripe *c, int width, int pad) {
         const size_t bytes = strlen(shown);
         const int w = shown[0] == '\\' && bytes > 1 ? (int)bytes
                                                     : character_width(character_at(shown));
-        if (columns + w > width) break;
+        if (columns + w > width || used + bytes > (size_t)width * 8) break;
         if (*p == ' ') word = took + n, word_bytes = used, word_columns = columns;
         memcpy(c->line + used, shown, bytes);
         used += bytes;
