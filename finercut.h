@@ -31348,7 +31348,7 @@ FCI_FN fc_code fci_listing_copy(fci_export *x, const char *name, fci_slot slot, 
     const fci_order order = fci_export_order(x, slot);
     fci_out *o = fci_export_add(x, name, type, t->rank, t->shape);
     fci_export_piece *p = NULL;
-    if (o) o->file = fci_container_own(x->m->container, t)->file;
+    if (o && !fci_export_to_gguf(x)) o->file = fci_container_own(x->m->container, t)->file;
     if (o && zero) return FC_OK;
     p = fci_export_pieces(x, o, 1);
     if (!p) return FC_ERR_MEMORY;

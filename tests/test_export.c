@@ -282,6 +282,79 @@ static void test_tokenizers(void) {
     remove_tree(back);
 }
 
+// Writes one of two parts of a GGUF model: every second tensor, and in the first all keys.
+static void write_part(const fc_container *c, uint32_t no, const char *path) {
+    const size_t n = fc_container_tensor_count(c);
+    fc_error err;
+    fci_context context;
+    fci_context_basic(&context, NULL);
+    fci_keys keys = {fci_buffer_of(&context), 0};
+    fci_buffer head = keys.b, data = keys.b;
+    for (size_t i = 0; i < c->n_kvs && no == 0; i++)
+        fci_keys_copy(&keys, c->kvs[i].key.p, &c->kvs[i]);
+    fci_keys_u32(&keys, "split.no", no);
+    fci_keys_u32(&keys, "split.count", 2);
+    fci_keys_u32(&keys, "split.tensors.count", n);
+    fci_puts(&head, "GGUF");
+    fci_keys_number(&head, 3, 4);
+    fci_keys_number(&head, (n + 1 - no) / 2, 8);
+    fci_keys_number(&head, keys.n, 8);
+    fci_put(&head, keys.b.p, keys.b.n);
+    for (size_t i = no; i < n; i += 2) {
+        const fc_tensor *t = fc_container_tensor(c, i);
+        fci_keys_text(&head, fci_s(t->name));
+        fci_keys_number(&head, t->rank, 4);
+        for (uint32_t d = t->rank; d-- > 0;) fci_keys_number(&head, t->shape[d], 8);
+        fci_keys_number(&head, (uint64_t)fci_dtype_info(t->type)->gguf, 4);
+        fci_keys_number(&head, data.n, 8);
+        fci_put(&data, t->data, (size_t)t->bytes);
+        while (data.n % 32) fci_put(&data, "", 1);
+    }
+    while (head.n % 32) fci_put(&head, "", 1);
+    fci_put(&head, data.p, data.n);
+    T_OK(fc_file_write(path, NULL, head.p, head.n, &err) == FC_OK, "%s", err.msg);
+    fci_buffer_free(&keys.b);
+    fci_buffer_free(&head);
+    fci_buffer_free(&data);
+}
+
+// A model in two files becomes the one file that the whole model becomes.
+static void test_parts(void) {
+    char parts[2][160];
+    fc_error err;
+    fc_export_desc desc;
+    fc_model *whole = open_f32("tests/data/llama_f16.gguf", &err);
+    if (!T_OK(whole != NULL, "%s", err.msg)) return;
+    for (uint32_t no = 0; no < 2; no++) {
+        snprintf(parts[no], sizeof parts[no], "%s-%05u-of-00002.gguf", in, no + 1);
+        write_part(fc_model_container(whole), no, parts[no]);
+    }
+    fc_model *split = open_f32(parts[0], &err);
+    memset(&desc, 0, sizeof desc);
+    for (int masked = 0; masked < 2 && T_OK(split != NULL, "%s", err.msg); masked++) {
+        desc.format = masked ? FC_EXPORT_GGUF_MASKED : FC_EXPORT_GGUF;
+        desc.path = out;
+        T_OK(fc_export(whole, NULL, &desc, &err) == FC_OK, "whole: %s", err.msg);
+        desc.path = back;
+        T_OK(fc_export(split, NULL, &desc, &err) == FC_OK, "in parts: %s", err.msg);
+        fc_container *a = fc_container_open(out, NULL, &err),
+                     *b = fc_container_open(back, NULL, &err);
+        T_OK(a && b && fc_container_tensor_count(a) == fc_container_tensor_count(b), "%s", err.msg);
+        for (size_t i = 0; a && b && i < fc_container_tensor_count(a); i++) {
+            const fc_tensor *t = fc_container_tensor(a, i), *o = fc_container_find(b, t->name);
+            T_OK(o && o->bytes == t->bytes && memcmp(o->data, t->data, (size_t)t->bytes) == 0,
+                 "%s differs", t->name);
+        }
+        fc_container_close(a);
+        fc_container_close(b);
+        remove_tree(out);
+        remove_tree(back);
+    }
+    fc_model_close(split);
+    fc_model_close(whole);
+    for (int no = 0; no < 2; no++) remove_tree(parts[no]);
+}
+
 int main(void) {
     (void)memory_env;
     (void)t_read;
@@ -289,6 +362,7 @@ int main(void) {
     own_paths("test_export");
     test_forms();
     test_bytes();
+    test_parts();
     test_placeholders();
     test_refused();
     test_failures("tests/data/llama_f16.gguf", FC_EXPORT_GGUF);
