@@ -20004,8 +20004,8 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
     if (fci_need(first && second && first->starts && second->starts && out, "fc_tokens_join",
                  "tokens and a place for all of them", err))
         return FC_ERR_ARGUMENT;
-    memset(&c, 0, sizeof c);
-    c.alloc = first->alloc;
+    fci_context_basic(&c, NULL);
+    if (first->alloc.realloc) c.alloc = first->alloc; // tokens made by the caller may have none
     fc_tokens all;
     if (fci_tokens_tokens(&c, first->n_sequences + second->n_sequences,
                           first->starts[first->n_sequences] + second->starts[second->n_sequences],

@@ -314,6 +314,10 @@ static void test_tokens(void) {
     T_OK(fc_tokens_windows(&good, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1,
          "one window: %s", err.msg);
     fc_tokens_free(&out);
+    T_OK(fc_tokens_join(&good, &good, &out, &err) == FC_OK && out.n_sequences == 2 &&
+             out.starts[2] == 2 * good.starts[1] && out.ids[good.starts[1]] == good.ids[0],
+         "tokens without an allocator: %s", err.msg);
+    fc_tokens_free(&out);
 }
 
 static void test_models(void) {
