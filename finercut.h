@@ -7116,7 +7116,8 @@ typedef struct fci_kv {
 // >> tensorfile
 // One view over safetensors (a file or a directory of shards) and GGUF (a file or its splits):
 // names, types, shapes and bytes, all checked when opened. A size found in a file is compared with
-// the bytes that are there before it is used, and no allocation is larger than a few times those.
+// the bytes that are there before it is used, and no allocation is larger than ten times those, or
+// thirty times those of an index of shards.
 
 struct fc_container {
     fci_context context; // what its files point to
@@ -7237,7 +7238,8 @@ FCI_FN void fci_safetensors_end(fci_buffer *b);
 
 // ---- private to this section
 
-// One pass over the header, by events: only what is kept takes memory. `fill` false: only counts.
+// One pass over the header, by events: only what is kept takes memory. `fill` false: checks and
+// counts, so that nothing is allocated for tensors that are none.
 typedef struct fci_safetensors_pass {
     fc_container *c;
     const fci_file *f;
@@ -7416,6 +7418,7 @@ FCI_FN fc_code fci_safetensors_metadata(fci_safetensors_pass *p, const fci_json 
 
 FCI_FN fc_code fci_safetensors_run(fci_safetensors_pass *p, fci_arena *arena, size_t header) {
     fci_json key, e;
+    fc_tensor unused;
     bool metadata = false;
     const fci_str reserved = fci_s("__metadata__");
     p->n_tensors = p->n_kvs = p->name_bytes = 0;
@@ -7437,14 +7440,12 @@ FCI_FN fc_code fci_safetensors_run(fci_safetensors_pass *p, fci_arena *arena, si
             metadata = true;
             code = fci_safetensors_metadata(p, &e);
         } else {
-            fc_tensor *t = p->fill ? &p->c->tensors[p->c->n_tensors + p->n_tensors] : NULL;
+            fc_tensor *t = p->fill ? &p->c->tensors[p->c->n_tensors + p->n_tensors] : &unused;
             fci_str name = fci_safetensors_keep(p, key.text);
             p->n_tensors++;
-            if (t) {
-                t->name = name.p;
-                t->name_length = name.n;
-                code = fci_safetensors_tensor(p, &e, name, t);
-            } else code = fci_safetensors_skip(p, &e);
+            t->name = name.p;
+            t->name_length = name.n;
+            code = fci_safetensors_tensor(p, &e, name, t);
         }
         if (code) return code;
     }

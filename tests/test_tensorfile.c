@@ -606,6 +606,12 @@ static void test_amplification(void) {
     size_t n = (size_t)(p - text);
     for (int i = 0; i < 8; i++) text[i] = (char)((uint64_t)(n - 8) >> 8 * i);
     bounded("100,000 tensors, safetensors", text, n, FC_OK);
+    p = text + 8 + sprintf(text + 8, "{\"\":1");
+    for (int i = 0; i < N; i++, p += 5) memcpy(p, ",\"\":1", 5);
+    p += sprintf(p, "}");
+    n = (size_t)(p - text);
+    for (int i = 0; i < 8; i++) text[i] = (char)((uint64_t)(n - 8) >> 8 * i);
+    bounded("100,000 names of no tensors", text, n, FC_ERR_FORMAT);
     p = text + 8 + sprintf(text + 8, "{\"__metadata__\":{");
     for (int i = 0; i < N; i++) p += sprintf(p, "%s\"%x\":\"\"", i ? "," : "", i);
     p += sprintf(p, "}}");
