@@ -12596,7 +12596,6 @@ FCI_FN fc_code fci_respell_chats_end(fci_respell_chats *c, fc_code code) {
 typedef struct fci_respell_vocab {
     const fc_tokenizer *t;
     const fci_kv *types, *merges;
-    bool strips; // special tokens swallow spaces after them
 } fci_respell_vocab;
 
 FCI_FN uint64_t fci_respell_type(const fci_respell_vocab *v, uint64_t id) {
@@ -12610,11 +12609,13 @@ FCI_FN void fci_respell_added(const fci_respell_vocab *v, fci_buffer *b) {
     for (size_t i = 0; i < v->t->n_tokens; i++) {
         const fci_str text = v->t->tokens[i].text;
         const uint64_t type = fci_respell_type(v, i);
-        if (type < 2 || type > 4) continue;
+        if (type < 2 || type > 4 || !text.n) continue;
+        const fci_tokenizer_added *a =
+            fci_lexicon_added_at(&v->t->added[0], text.p, text.p + text.n);
         fci_json_put(b,
                      ",\n    {'id': %llu, 'content': %.*s, 'single_word': false, 'lstrip': "
                      "false, 'rstrip': %i, 'normalized': false, 'special': %i}",
-                     (unsigned long long)i, (int)text.n, text.p, v->strips && type == 3, type != 4);
+                     (unsigned long long)i, (int)text.n, text.p, a && a->rstrip, type != 4);
     }
     fci_puts(b, "],\n");
 }
@@ -12695,6 +12696,7 @@ FCI_FN void fci_respell_template(const fci_respell_vocab *v, fci_buffer *b) {
     for (uint32_t i = 0; i < t->n_before + t->n_after; i++) {
         const uint32_t id = i < t->n_before ? t->before[i] : t->after[i - t->n_before];
         const fci_str s = t->tokens[id].text;
+        if (i && id == t->before[0]) continue;
         fci_json_put(b, ", %.*s: {'id': %.*s, 'ids': [%u], 'tokens': [%.*s]}", (int)s.n, s.p,
                      (int)s.n, s.p, id, (int)s.n, s.p);
     }
@@ -12778,7 +12780,6 @@ FCI_FN fc_code fci_respell_json(const fci_respell *r, const fc_container *g, fci
     v.t = r->t;
     v.types = fci_gguf_find(g, "tokenizer.ggml.token_type");
     v.merges = fci_gguf_find(g, "tokenizer.ggml.merges");
-    v.strips = r->strips && !r->t->byte_level;
     fci_json_put(b, "{\n  'version': '1.0',\n  'truncation': null,\n  'padding': null,\n");
     fci_respell_added(&v, b);
     if (v.t->byte_level) fci_respell_bytes_steps(&v, b);

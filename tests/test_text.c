@@ -1447,6 +1447,40 @@ static void test_threads(void) {
     free(json.p);
 }
 
+// A tokenizer of a GGUF file as a tokenizer.json: the same ids.
+static void test_respelled(const string *gguf, const fc_tokenizer *t, const char *what) {
+    static const char text[] = "hello</s>  a<s>  a<a>  <a><b>  a";
+    fc_error err;
+    fci_context c;
+    fci_arena arena;
+    fc_memory_file file;
+    string a = {NULL, 0, 0}, b = {NULL, 0, 0};
+    memset(&file, 0, sizeof file);
+    file.name = "f.gguf";
+    file.data = gguf->p;
+    file.size = gguf->n;
+    fci_context_basic(&c, NULL);
+    memset(&arena, 0, sizeof arena);
+    arena.c = &c;
+    fc_container *g = fc_container_open_memory(&file, 1, NULL, &err);
+    if (!T_OK(g != NULL, "%s", err.msg)) return;
+    const fci_respell r = {t, &arena, t->size, false, &err};
+    fci_buffer json = fci_buffer_of(&c);
+    T_OK(fci_respell_json(&r, g, &json) == FC_OK, "%s", err.msg);
+    fc_tokenizer *u = open_text(json.p, json.n, &err);
+    if (T_OK(u != NULL, "%s as JSON: %s", what, err.msg)) {
+        ids_of(t, text, sizeof text - 1, FINERCUT_TOKENIZE_SPECIAL, &a);
+        ids_of(u, text, sizeof text - 1, FINERCUT_TOKENIZE_SPECIAL, &b);
+        T_OK(!strcmp(a.p, b.p), "%s as JSON: expected %s, got %s", what, a.p, b.p);
+    }
+    fc_tokenizer_close(u);
+    fci_buffer_free(&json);
+    fci_arena_free(&arena);
+    fc_container_close(g);
+    free(a.p);
+    free(b.p);
+}
+
 static void test_pieces(void) {
     static const change changes[] = {
         // "hello</s>  a" with special tokens
@@ -1505,6 +1539,7 @@ static void test_pieces(void) {
         int digits = changes[i].expected[strspn(changes[i].expected, "0123456789 ")] == 0;
         T_OK(digits ? !strcmp(got, changes[i].expected) : strstr(got, changes[i].expected) != NULL,
              "%s: expected %s, got %s", changes[i].key, changes[i].expected, got);
+        if (t) test_respelled(&gguf, t, changes[i].key);
         fc_tokenizer_close(t);
         free(gguf.p);
     }
@@ -1594,6 +1629,11 @@ static void test_gguf(void) {
     if (t)
         T_OK(!strcmp(fc_tokenizer_description(t), "byte-level BPE, digits, gpt2, 290 tokens"), "%s",
              fc_tokenizer_description(t));
+    if (t) {
+        test_respelled(&gguf, t, "GGUF");
+        t->after[t->n_after++] = t->before[0];
+        test_respelled(&gguf, t, "one token at both ends");
+    }
     fc_tokenizer_close(t);
     fc_tokenizer_close(u);
     free(gguf.p);
@@ -1606,6 +1646,7 @@ static void test_gguf(void) {
         int digits = c->expected[strspn(c->expected, "0123456789 ")] == 0;
         T_OK(digits ? !strcmp(got, c->expected) : strstr(got, c->expected) != NULL,
              "%s: expected %s, got %s", c->key, c->expected, got);
+        if (t) test_respelled(&gguf, t, c->key);
         fc_tokenizer_close(t);
         free(gguf.p);
     }
