@@ -15724,6 +15724,7 @@ typedef struct fci_matrix { // weights as stored: rows are outputs
     // next (where heads of q, k and v alternate).
     uint64_t run, step;
     bool transposed; // stored as [cols][row_bytes], in a type without blocks
+    bool native;     // float32 in this machine's byte order, not a file's
 } fci_matrix;
 
 // Where a row of W begins; not for a transposed one.
@@ -15755,7 +15756,8 @@ typedef struct fci_gemm_packed {
 // The tile for a compute type (AUTO: float32); its `run` is NULL where the table has none.
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute);
 // Bytes that fci_gemm_pack writes for m rows of k.
-FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k);
+FCI_FN uint64_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m,
+                                      size_t k);
 // Packs x, m rows of k floats, ldx apart (normalised unless norm is NULL), in the layout of this
 // context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
@@ -15814,9 +15816,11 @@ FCI_INLINE uint32_t *fci_gemm_packed_row(const fci_gemm_packed *p, size_t row, s
            (word - block * p->block);
 }
 
-FCI_FN size_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k) {
+FCI_FN uint64_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m,
+                                      size_t k) {
     const fci_gemm_packed p = fci_gemm_packed_of(c, compute, NULL, m, k);
-    return (p.words + p.block - 1) / p.block * p.panels * p.mr * FCI_TILE_WORDS * sizeof(uint32_t);
+    const uint64_t rows = (uint64_t)p.panels * p.mr, blocks = (p.words + p.block - 1) / p.block;
+    return blocks * rows * FCI_TILE_WORDS * sizeof(uint32_t);
 }
 
 typedef struct fci_pack_job {
@@ -15977,7 +15981,7 @@ FCI_FN const fci_gemm_part *fci_gemm_panel(const fci_gemm_job *j, size_t panel, 
 
 // Whether the tile can read the weights as they are stored.
 FCI_FN bool fci_gemm_direct(const fci_gemm_job *j, const fci_matrix *w) {
-    if (!FCI_LITTLE_ENDIAN) return false;
+    if (!FCI_LITTLE_ENDIAN && !w->native) return false;
     if (j->compute == FC_COMPUTE_BF16) return w->type == FC_DTYPE_BF16 && j->k % 2 == 0;
     return w->type == FC_DTYPE_F32;
 }
@@ -16020,7 +16024,7 @@ FCI_FN fci_gemm_source fci_gemm_source_of(const fci_gemm_job *j, size_t panel, s
 
 // Offset of the first byte in a row.
 FCI_INLINE size_t fci_gemm_offset(const fci_gemm_job *j, const fci_gemm_source *s) {
-    return s->n ? s->stride * s->first / j->k : 0;
+    return s->n ? (size_t)((uint64_t)s->stride * s->first / j->k) : 0;
 }
 
 // Where the words of a panel's rows are: in the file where the tile can read them, else decoded.
@@ -16936,7 +16940,8 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
     void *scratch =
         packed ? fci_alloc(&c, fci_gemm_scratch_bytes(&c, compute), 1, "scratch", err) : NULL;
     if (scratch) {
-        const fci_matrix matrix = {p->w, p->type, n, k, fci_number_bytes(p->type, k), 0, 0, false};
+        const fci_matrix matrix = {p->w, p->type, n, k, fci_number_bytes(p->type, k), 0, 0, false,
+                                   false};
         const fci_gemm_part part = {&matrix, 0, n, NULL, p->y, n, NULL};
         fci_gemm_pack(&c, compute, p->x, k, m, k, NULL, packed);
         fci_gemm(&c, compute, FCI_GEMM_STORE, packed, m, k, &part, 1, scratch);
@@ -22211,11 +22216,10 @@ FCI_FN void fci_triangle_chunk(const fci_engine *e, const fci_triangle *t, size_
     const fci_context *c = &e->m->c;
     const size_t d = (size_t)e->m->hyper.hidden;
     float *columns = t->columns;
-    fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false};
+    fci_matrix w = {columns, FC_DTYPE_F32, d, n, n * sizeof(float), 0, 0, false, true};
     fci_triangle_columns(e->m, first, n, columns + d * FCI_TRIANGLE_CHUNK, columns);
     const fci_gemm_part product = {&w, 0, d, NULL, t->part, d, NULL};
     fci_gemm_pack(c, FC_COMPUTE_F32, columns, n, d, n, NULL, t->packed);
-    fci_number_encode(FC_DTYPE_F32, columns, d * n, columns);
     fci_gemm(c, FC_COMPUTE_F32, FCI_GEMM_STORE, t->packed, d, n, &product, 1, t->scratch);
     for (size_t i = 0; i < d * d; i++) t->gram[i] += (double)t->part[i];
 }
@@ -22230,6 +22234,10 @@ FCI_FN fc_code fci_triangle_gram(fci_engine *e, const fci_triangle *t, fc_error 
         if (e->tick && e->tick(e->tick_user, 0))
             code = fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled");
     }
+    for (size_t i = 0; i < d && !code; i++)
+        if (!isfinite(t->gram[i * d + i]))
+            code = fci_fail(err, FC_ERR_NUMERIC, 0, "%s: the output weights are not finite",
+                            fci_base_name(e->m->path));
     return code;
 }
 
@@ -22268,7 +22276,6 @@ FCI_FN fc_code fci_triangle_factor(fci_engine *e, fci_triangle *t, fc_error *err
     }
     for (size_t i = 0; i < d * d && !code; i++)
         t->r[i] = i % d < i / d ? 0 : (float)gram[i % d * d + i / d];
-    if (!code) fci_number_encode(FC_DTYPE_F32, t->r, d * d, t->r);
     g.doing = FCI_FREE;
     fci_triangle_workspace(t, d, &g);
     return code;
@@ -22303,7 +22310,7 @@ FCI_FN void fci_triangle_outputs(fci_engine *e, const fci_triangle *t, const flo
                                  size_t rows) {
     const fci_context *c = &e->m->c;
     const size_t d = (size_t)e->m->hyper.hidden;
-    const fci_matrix w = {t->r, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false};
+    const fci_matrix w = {t->r, FC_DTYPE_F32, d, d, d * sizeof(float), 0, 0, false, true};
     const fci_gemm_part product = {&w, 0, d, NULL, e->logits, d, NULL};
     fci_wave_norm(e, &e->m->output_norm, x, rows, d, e->normed);
     for (size_t i = 0; i < rows * d && e->m->config.compute == FC_COMPUTE_BF16; i++)
@@ -29478,7 +29485,8 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
     if (!code && (rows == 0 || k == 0 || n == 0))
         code = fci_fail(err, FC_ERR_ARGUMENT, 0, "matrix: expected m, n and k above 0");
     if (code) return code;
-    const fci_matrix matrix = {p->w, p->type, n, k, fci_number_bytes(p->type, k), 0, 0, false};
+    const fci_matrix matrix = {p->w, p->type, n, k, fci_number_bytes(p->type, k), 0, 0, false,
+                               false};
     fci_group g = fci_group_of(c, FCI_COUNT, err);
     fci_watch_begin(&watch, &d.watch, "measuring");
     j.run = fci_speed_run_matmul;
@@ -29891,6 +29899,7 @@ FCI_FN void fci_heal_add(fci_heal *h, fci_heal_sums *s, fci_heal_job *j) {
     memset(&x, 0, sizeof x);
     x.data = h->columns;
     x.type = FC_DTYPE_F32;
+    x.native = true;
     x.rows = k;
     x.cols = n;
     x.row_bytes = n * sizeof(float);

@@ -316,6 +316,30 @@ static void test_not_finite(world *w) {
     }
 }
 
+// Output weights that are not finite are refused by every metric, which R alone would hide.
+static void test_weights_not_finite(world *w) {
+    const float values[] = {NAN, INFINITY};
+    char *at = (char *)(uintptr_t)fci_matrix_row(&w->m->output, 3), kept[4];
+    fci_engine e;
+    fci_reference r;
+    fc_error err;
+    memcpy(kept, at, 4);
+    for (int k = 0; k < 2 * FC_METRIC_COUNT; k++) {
+        fci_number_encode(FC_DTYPE_F32, &values[k % 2], 1, at);
+        memset(&r, 0, sizeof r);
+        fc_code code = open_engine(&e, w->m, N, N, 0, &err);
+        if (!code) code = fci_reference_init(&e, &r, (fc_metric)(k / 2), &w->tokens, 0, &err);
+        if (!code) code = fci_triangle_factor(&e, &r.triangle, &err);
+        memcpy(r.rows, w->original, sizeof w->original);
+        if (!code) code = fci_reference_finish(&e, &r, &err);
+        T_OK(code == FC_ERR_NUMERIC && strstr(err.msg, "not finite"), "%s: %s",
+             fc_metric_name((fc_metric)(k / 2)), err.msg);
+        fci_reference_free(w->m, &r);
+        fci_engine_close(&e);
+    }
+    memcpy(at, kept, 4);
+}
+
 static int stop(void *user, double units) {
     (void)units;
     return --*(int *)user < 0;
@@ -406,6 +430,7 @@ int main(void) {
     if (world_begin(&w)) {
         test_items(&w);
         test_not_finite(&w);
+        test_weights_not_finite(&w);
         test_cancelled(&w, FC_METRIC_JS);
         test_cancelled(&w, FC_METRIC_ANGULAR);
     }

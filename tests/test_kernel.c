@@ -76,7 +76,7 @@ static void gemm_by(const fci_context *c, fc_compute compute, fci_gemm_op op, co
     fc_error err;
     void *packed = fci_alloc(c, fci_gemm_packed_bytes(c, compute, m, k) + 1, 1, "packed", &err);
     void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
-    memset(packed, 0xff, fci_gemm_packed_bytes(c, compute, m, k));
+    memset(packed, 0xff, (size_t)fci_gemm_packed_bytes(c, compute, m, k));
     memset(scratch, 0xff, fci_gemm_scratch_bytes(c, compute));
     fci_gemm_pack(c, compute, x, ldx, m, k, NULL, packed);
     fci_gemm(c, compute, op, packed, m, k, part, 1, scratch);
@@ -225,8 +225,8 @@ static void gemm_fused(const fci_context *c, fc_compute compute, size_t m, size_
                                      {&mu, 0, inner, NULL, NULL, 0, NULL}},
                         down = {&md, 0, n, NULL, y, n, NULL};
     const fci_rms_norm norm = {weight, 1e-5f};
-    size_t bytes = fci_gemm_packed_bytes(c, compute, m, k),
-           fed_bytes = fci_gemm_packed_bytes(c, compute, m, inner);
+    const size_t bytes = (size_t)fci_gemm_packed_bytes(c, compute, m, k),
+                 fed_bytes = (size_t)fci_gemm_packed_bytes(c, compute, m, inner);
     void *packed = fci_alloc(c, bytes, 1, "packed", &err),
          *fed = fci_alloc(c, fed_bytes, 1, "packed", &err);
     void *scratch = fci_alloc(c, fci_gemm_scratch_bytes(c, compute), 1, "scratch", &err);
@@ -624,6 +624,33 @@ static void matmul(void) {
         T_OK(fabs(want - (double)y[i]) < 1e-5, "matmul [%d]: expected %g, got %g", (int)i, want,
              (double)y[i]);
     }
+}
+
+/* Sizes whose products have more than 32 bits: a row of activations alone and beside another. */
+static void matmul_long(void) {
+    enum { K = 131072, BYTES = K / 32 * 34 };
+    fc_error err;
+    fci_context c;
+    static float x[2 * K], y[2];
+    static uint8_t w[BYTES];
+    fc_product p = {.m = 1, .n = 1, .k = K, .x = x, .w = w, .y = y, .type = FC_DTYPE_Q8_0};
+    for (size_t i = 0; i < sizeof x / sizeof *x; i++) x[i] = 1;
+    for (size_t b = 0; b < K / 32; b++) {
+        w[b * 34 + 1] = 0x3c;
+        memset(w + b * 34 + 2, (int)(b / 32 % 7), 32);
+    }
+    double want = 0;
+    for (size_t b = 0; b < K / 32; b++) want += 32 * (double)(b / 32 % 7);
+    for (p.m = 1; p.m <= 2; p.m++) {
+        T_OK(fc_matmul(&p, NULL, &err) == FC_OK, "%s", err.msg);
+        for (size_t i = 0; i < p.m; i++)
+            T_OK((double)y[i] == want, "%d rows: expected %g, got %g", (int)p.m, want,
+                 (double)y[i]);
+    }
+    memset(&c, 0, sizeof c);
+    c.kernels = fci_kernels_pick(FC_SIMD_SCALAR);
+    T_OK(fci_gemm_packed_bytes(&c, FC_COMPUTE_F32, K, 65536) >= (uint64_t)K * 65536 * 4,
+         "packed bytes of many rows");
 }
 
 /* What the tile instruction does, one step at a time: of 32 numbers the even ones' products summed
@@ -1364,6 +1391,7 @@ int main(void) {
     (void)t_shared;
     names();
     matmul();
+    matmul_long();
     functions();
     for (i = FC_SIMD_SCALAR; i < FC_SIMD_COUNT; i++) {
         if (fci_kernels_pick((fc_simd)i)->simd == (fc_simd)i) table((fc_simd)i);
