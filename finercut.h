@@ -10390,6 +10390,8 @@ struct fc_tokenizer {
 
 // The place of the first token whose id is not below `id`; n_tokens: none.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
+// Checks a text as its caller has it, whose bytes an error counts.
+FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err);
 
 // ---- private to this section
 
@@ -10794,16 +10796,8 @@ FCI_FN fc_code fci_tokenizer_encode(fci_tokenizer_run *run, const char *text, si
     return code || !special ? code : fci_tokenizer_emit(run, t->after, t->n_after);
 }
 
-FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
-                                 unsigned flags, fc_tokens *out, fc_error *err) {
-    fci_tokenizer_run run;
+FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err) {
     fci_shown shown;
-    if (fci_need(t && (text || length == 0) && out, "fc_tokenize",
-                 "a tokenizer, a text and a place for the ids", err))
-        return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
-    if (flags & ~FINERCUT_TOKENIZE_SPECIAL)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokenize: unknown flags %u", flags);
     for (size_t i = 0, n; i < length; i += n) {
         n = fci_utf8_length(text + i, length - i);
         if (n == 0)
@@ -10811,11 +10805,25 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
                             (unsigned long long)i,
                             fci_show(fci_sn(text + i, (size_t)fci_min(length - i, 4)), &shown));
     }
+    return FC_OK;
+}
+
+FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
+                                 unsigned flags, fc_tokens *out, fc_error *err) {
+    fci_tokenizer_run run;
+    if (fci_need(t && (text || length == 0) && out, "fc_tokenize",
+                 "a tokenizer, a text and a place for the ids", err))
+        return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    if (flags & ~FINERCUT_TOKENIZE_SPECIAL)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokenize: unknown flags %u", flags);
+    fc_code code = fci_tokenizer_utf8(text, length, err);
+    if (code) return code;
     memset(&run, 0, sizeof run);
     run.t = t;
     run.err = err;
     run.normal[0].c = run.normal[1].c = &t->context;
-    fc_code code = fci_tokenizer_encode(&run, text, length, flags);
+    code = fci_tokenizer_encode(&run, text, length, flags);
     if (!code)
         out->starts = (size_t *)fci_alloc(&t->context, 2, sizeof *out->starts, "tokens", err);
     if (!code && !out->starts) code = FC_ERR_MEMORY;
@@ -20041,7 +20049,7 @@ FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both) {
 }
 
 // Joins the non-empty lines with single spaces.
-FCI_FN fc_code fci_tokens_join_lines(fci_buffer *b, const char *text, size_t n) {
+FCI_FN void fci_tokens_join_lines(fci_buffer *b, const char *text, size_t n) {
     for (size_t i = fci_bom(text, n); i < n;) {
         size_t end = i, next;
         while (end < n && text[end] != '\n') end++;
@@ -20051,7 +20059,6 @@ FCI_FN fc_code fci_tokens_join_lines(fci_buffer *b, const char *text, size_t n) 
         fci_put(b, text + i, end - i);
         i = next;
     }
-    return b->error.code;
 }
 
 FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
@@ -20065,11 +20072,13 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
     memset(out, 0, sizeof *out);
     if (samples == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
+    fc_code code = fci_tokenizer_utf8(text, length_bytes, err);
+    if (code) return code;
     fci_context_basic(&c, NULL);
     c.alloc = t->context.alloc;
     fci_buffer joined = fci_buffer_of(&c);
-    fc_code code = fci_tokens_join_lines(&joined, text, length_bytes);
-    if (code && err) *err = joined.error;
+    fci_tokens_join_lines(&joined, text, length_bytes);
+    code = fci_buffer_code(&joined, err);
     if (!code && joined.n == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "text: expected at least one line that is not empty, got none");
@@ -24541,9 +24550,11 @@ FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, si
     if (theirs && t->n_after)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                         "protocol: llama.cpp: expected a tokenizer that adds nothing after a text");
+    fc_code code = fci_tokenizer_utf8(text, length_bytes, err);
     if (fci_bom(text, length_bytes)) text += 3, length_bytes -= 3;
     if (theirs && length_bytes && text[length_bytes - 1] == '\n') length_bytes--;
-    fc_code code = fc_tokenize(t, text, length_bytes, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
+    if (!code)
+        code = fc_tokenize(t, text, length_bytes, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
     if (code) return code;
     if (theirs && whole.starts[1] < 2 * (uint64_t)length)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,

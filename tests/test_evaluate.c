@@ -326,6 +326,7 @@ static void test_eval_windows(void) {
     check_eval_windows(t[0], "abcabca\n", FC_PROTOCOL_ALL, "1 2 3 / 1 2 3 / ");
     check_eval_windows(t[0], "ab", FC_PROTOCOL_ALL, "1 2 / ");
     check_eval_windows(t[0], "\xef\xbb\xbf""ab", FC_PROTOCOL_ALL, "1 2 / ");
+    check_eval_windows(t[0], "\xef\xbb\xbf""ab\xff", FC_PROTOCOL_ALL, "text: byte 5: expected");
     check_eval_windows(t[0], "abcab\n", FC_PROTOCOL_ALL, "1 2 3 / 1 2 4 / ");
     check_eval_windows(t[0], "abcabca\n", FC_PROTOCOL_LLAMA_CPP, "1 2 3 / 1 2 3 / ");
     check_eval_windows(t[0], "abcab\n\n", FC_PROTOCOL_LLAMA_CPP, "1 2 3 / 1 2 4 / ");
@@ -365,6 +366,9 @@ static void test_calibration(void) {
             fc_tokens_free(&cut);
         }
     fc_tokens_free(&all);
+    T_OK(fc_calibration_cut(t, "\xef\xbb\xbf""a\r\n\n\nb\xff", 10, 1, 1, &cut, &err) ==
+                 FC_ERR_FORMAT && strstr(err.msg, "text: byte 9: expected UTF-8"),
+         "a byte of the text as it is: %s", err.msg);
     fc_model_close(m);
 }
 
