@@ -19116,8 +19116,8 @@ FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err);
 #define FCI_IDENTITY_REMOVED "finercut.removed"
 #define FCI_IDENTITY_TENSORS "finercut.tensors" // names of all, a line each
 #define FCI_IDENTITY_NEXT "finercut.heal.next"  // of a checkpoint: the sublayer to go on with
-// Hash of names, types, shapes and bytes of healed tensors, in their file's order, and of that
-// metadata; h NULL: of the model's own, and its settings.
+// Hash of names, types, shapes and bytes of healed tensors, in their file's order, and of all else
+// that finercut says in its metadata; h NULL: of the model's own, and its settings.
 FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, const fc_watch *watch,
                                     char hash[32], fc_error *err);
 // Sets healed.content, which must be what the file says.
@@ -19280,16 +19280,15 @@ FCI_FN fc_code fci_identity_fingerprint(fc_model *m, fc_error *err) {
 
 FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, const fc_watch *watch,
                                     char hash[32], fc_error *err) {
-    static const char *const bound[] = {FCI_IDENTITY_OF, FCI_IDENTITY_REMOVED,
-                                        FCI_IDENTITY_TENSORS, FCI_IDENTITY_NEXT};
     uint64_t sum;
     fc_code code = fci_identity_of(m, h, fci_identity_every_byte, watch, &sum, err);
-    for (size_t i = 0; h && i < sizeof bound / sizeof *bound; i++)
-        for (size_t k = 0; k < h->n_kvs; k++) {
-            fci_str value;
-            if (!fci_is(h->kvs[k].key, bound[i]) || !fci_kv_str(&h->kvs[k], &value)) continue;
-            sum = fci_xxh64(fci_xxh_add(fci_xxh_add(sum, i), value.n), value.p, value.n);
-        }
+    for (size_t k = 0; h && k < h->n_kvs; k++) { // in any order
+        const fci_str key = h->kvs[k].key;
+        fci_str value;
+        if (key.n > 9 && memcmp(key.p, "finercut.", 9) == 0 && !fci_is(key, FCI_IDENTITY_HEALED) &&
+            fci_kv_str(&h->kvs[k], &value))
+            sum += fci_xxh64(fci_xxh64(0, key.p, key.n), value.p, value.n);
+    }
     if (!code) snprintf(hash, 32, "%016llx", (unsigned long long)sum);
     return code;
 }
@@ -19444,7 +19443,7 @@ FCI_FN size_t fci_sublayers_list(fci_buffer *b, const uint8_t *present, const ui
 // A file of healed tensors over a model: they stand in for the model's own, for one set of removed
 // sublayers.
 
-#define FCI_HEALED_FORMAT "finercut-heal-2" // -1 had no number, and a hash of the tensors alone
+#define FCI_HEALED_FORMAT "finercut-heal-3" // earlier ones hashed less, or had no number
 #define FCI_HEALED_KEY "finercut.heal." // begins the keys that say what was done
 
 // Opens the file, which must be of this model; its tensors become the model's. After
@@ -19572,7 +19571,9 @@ FCI_FN fc_code fci_healed_check(fc_model *m, const fc_container *h, fc_error *er
         code = fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: __metadata__: \"format\": expected %s, got \"%s\"%s", file, format,
                         fci_show(value, &shown),
-                        fci_is(value, "finercut-heal") ? " of an earlier version: heal again" : "");
+                        value.n >= 13 && memcmp(value.p, "finercut-heal", 13) == 0
+                            ? " of an earlier version: heal again"
+                            : "");
     if (!code && fci_container_kv(h, FCI_IDENTITY_NEXT))
         code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a healing that is whole, got a part",
                         file);

@@ -34,7 +34,7 @@ t_ok "no hash" t_says 1 "finercut.content.: expected a hash, got none" \
 sed 's/"finercut.tensors"/"finercut.nothing"/' h.safetensors >less.safetensors
 t_ok "no list" t_says 1 "finercut.tensors.: expected the names of all tensors, got none" \
     eval "$model" --heal less.safetensors --tokens tokens.json
-sed 's/"finercut-heal-2"/"finercut-heal"  /' h.safetensors >older.safetensors
+sed 's/"finercut-heal-3"/"finercut-heal"  /' h.safetensors >older.safetensors
 t_ok "of an earlier version" t_says 1 "got .finercut-heal. of an earlier version: heal again" \
     eval "$model" --heal older.safetensors --tokens tokens.json
 t_ok "the healed model is run" t_run 0 eval "$model" --heal h.safetensors --tokens tokens.json

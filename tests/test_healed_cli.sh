@@ -19,7 +19,7 @@ put_plan both.json "$(step 1 attn.3),$(step 2 attn.5)"
 head -c 3000 "$demo/heldout.txt" >text.txt
 echo '[[1, 2, 3, 4], [5, 6]]' >tokens.json
 
-header='{"__metadata__":{"format":"finercut-heal-2","finercut.fingerprint":"'$fingerprint'",
+header='{"__metadata__":{"format":"finercut-heal-3","finercut.fingerprint":"'$fingerprint'",
 "finercut.removed":"attn.3","finercut.heal.tokens":"65536",
 "finercut.tensors":"model.layers.5.self_attn.o_proj.weight",
 "finercut.content":"0123456789abcdef"},

@@ -176,7 +176,7 @@ static void overwrite(const fc_model *m, const fc_tensor *t, const char *stored)
 // A copy at `in` with every tensor changed, and the same changes at healed_path.
 static void make_pair(const fc_model *m, const char *path, const char *removed) {
     static const char how[] = ",\"finercut.heal.tokens\":\"65536\"";
-    healing h = {"finercut-heal-2", NULL, NULL, how, {{0}}, 0, NULL, 0};
+    healing h = {"finercut-heal-3", NULL, NULL, how, {{0}}, 0, NULL, 0};
     fci_buffer file = fci_buffer_of(&plain);
     h.fingerprint = fc_model_fingerprint(m);
     h.removed = removed;
@@ -281,7 +281,7 @@ static void check_type(void) {
     static const char path[] = "tests/data/llama_q4_0.gguf";
     fc_model *m = open_f32(path, &err);
     if (!T_OK(m != NULL, "%s", err.msg)) return;
-    healing h = {"finercut-heal-2", NULL, "ffn.0", NULL, {{0}}, 0, NULL, 0};
+    healing h = {"finercut-heal-3", NULL, "ffn.0", NULL, {{0}}, 0, NULL, 0};
     const fc_tensor *t = fc_container_find(m->container, "blk.1.ffn_down.weight");
     fci_buffer file = fci_buffer_of(&plain);
     h.fingerprint = fc_model_fingerprint(m);
@@ -356,7 +356,7 @@ static void small_begin(small *s) {
     if (!T_OK(m != NULL, "%s", err.msg)) exit(1);
     snprintf(fingerprint, sizeof fingerprint, "%s", fc_model_fingerprint(m));
     fc_model_close(m);
-    s->h.format = "finercut-heal-2";
+    s->h.format = "finercut-heal-3";
     s->h.fingerprint = fingerprint;
     s->h.removed = "attn.0,ffn.1";
     s->h.more = ",\"finercut.heal.tokens\":\"65536\"";
@@ -428,18 +428,18 @@ static void check_metadata(void) {
         const char *words;
     } cases[] = {
         {NULL, fingerprint, "", "", FC_ERR_FORMAT, "healed.safetensors|format|finercut-heal|none"},
-        {"pt", fingerprint, "", "", FC_ERR_FORMAT, "healed.safetensors|format|finercut-heal-2|pt"},
+        {"pt", fingerprint, "", "", FC_ERR_FORMAT, "healed.safetensors|format|finercut-heal-3|pt"},
         {"finercut-heal", fingerprint, "", "", FC_ERR_FORMAT, "an earlier version: heal again"},
-        {"finercut-heal-2", NULL, "", "", FC_ERR_FORMAT, "finercut.fingerprint|the model's|none"},
-        {"finercut-heal-2", "fc2-0123456789abcdef", "", "", FC_ERR_MISMATCH,
+        {"finercut-heal-3", NULL, "", "", FC_ERR_FORMAT, "finercut.fingerprint|the model's|none"},
+        {"finercut-heal-3", "fc2-0123456789abcdef", "", "", FC_ERR_MISMATCH,
          "healed.safetensors|another model than t|fc2-|got \"fc2-0123456789abcdef\""},
-        {"finercut-heal-2", fingerprint, NULL, "", FC_ERR_FORMAT,
+        {"finercut-heal-3", fingerprint, NULL, "", FC_ERR_FORMAT,
          "finercut.removed|attn.3,ffn.7|none"},
-        {"finercut-heal-2", fingerprint, "", ",\"format\":\"finercut-heal-2\"", FC_ERR_FORMAT,
+        {"finercut-heal-3", fingerprint, "", ",\"format\":\"finercut-heal-3\"", FC_ERR_FORMAT,
          "format|only once"},
-        {"finercut-heal-2", fingerprint, "", ",\"finercut.heal.next\":\"7\"", FC_ERR_FORMAT,
+        {"finercut-heal-3", fingerprint, "", ",\"finercut.heal.next\":\"7\"", FC_ERR_FORMAT,
          "healed.safetensors|whole|a part"},
-        {"finercut-heal-2", fingerprint, "", ",\"finercut.heal.x\":1", FC_ERR_FORMAT, "a string"}};
+        {"finercut-heal-3", fingerprint, "", ",\"finercut.heal.x\":1", FC_ERR_FORMAT, "a string"}};
     small s;
     small_begin(&s);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -540,13 +540,15 @@ static void check_complete(void) {
 #undef DOWN
 }
 
-// The hash is of what is removed, of the model, of the list and of the tensors.
+// The hash is of all that finercut says, and of the tensors.
 static void check_bound(void) {
     static const struct {
         const char *from, *to; // of one length
     } cases[] = {{"attn.0,ffn.1", "attn.1,ffn.1"},
                  {"\"attn.0,ffn.1\",", "\"attn.0\",      "},
                  {"\"attn.0,ffn.1\",", "\"\",            "},
+                 {"\"65536\"", "\"65537\""},
+                 {"finercut.version", "finercut.Version"},
                  {"[0,128]", "[0,128]"}}; // a bit of the data
     small s;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
