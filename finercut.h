@@ -27675,12 +27675,17 @@ typedef struct fci_generate_ends { // the tokens that end a text
     uint32_t n;
 } fci_generate_ends;
 
-// Ids without a token never come, so they are ignored; some files say -1.
+// Ids without a token never come, so they are ignored, and logged; some files say -1 for none.
 FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, const char *key, fci_generate_ends *e,
                                           const fci_json *n, fc_error *err) {
     if (n->type != FCI_JSON_NUMBER)
         return fci_json_bad(err, n, key, "a number or an array of numbers");
-    if (!n->is_integer || n->integer >= m->hyper.vocab) return FC_OK;
+    if (!n->is_integer || n->integer >= m->hyper.vocab) {
+        if (n->number < -1 || n->number > -1)
+            fci_log(&m->c, 0, "\"%s\": %g is no id of the vocabulary of %llu tokens", key, n->number,
+                    (unsigned long long)m->hyper.vocab);
+        return FC_OK;
+    }
     if (e->n == sizeof e->ids / sizeof *e->ids)
         return fci_fail(err, FC_ERR_LIMIT, n->at, "\"%s\": expected at most %u ids, got more", key,
                         e->n);

@@ -103,6 +103,7 @@ typedef struct session { // what a command works with; zeroed at the start, clos
     fc_tokens judged; // by which prune --until-perplexity stops
     fc_plan *plan;
     int pruning; // an interruption tells of steps
+    int full;    // no message of this chat can be answered any more
 #ifndef FINERCUT_NO_TASKS
     fc_task_desc *asked; // --task; memory of their names, too
     fc_tasks *tasks;
@@ -3344,7 +3345,9 @@ static int run_eval(session *s) {
 #  endif
         if (s->o->chat && !chat) return failed(s);
         for (int i = 0; i < n_tasks(s); i++) s->asked[i].chat = chat;
+        waiting = 1; // a task may come by a pipe, and nothing is begun
         s->tasks = fc_tasks_open(s->model, s->asked, (size_t)n_tasks(s), &s->err);
+        waiting = 0;
 #  ifndef FINERCUT_NO_CHAT
         fc_chat_close(chat);
 #  endif
@@ -3631,10 +3634,11 @@ static int write_turn(session *s, voice *v, const char *name, const char *said, 
     return status;
 }
 
-static int no_room(const char *name, uint32_t most, uint64_t taken, uint32_t follow,
-                   uint64_t given) {
+static int no_room(session *s, const char *name, uint64_t taken, uint32_t follow, uint64_t given) {
+    const uint32_t most = fc_model_config(s->model)->max_positions;
+    s->full = taken + follow >= most;
     return fail("%s: the context is full: expected a message of at most %llu tokens (of the "
-                "model's %lu positions %llu are taken and %lu are for the answer), got %llu", name,
+                "model's %lu positions the rest of the chat takes %llu, the answer %lu), got %llu", name,
                 (unsigned long long)(taken + follow < most ? most - taken - follow : 0),
                 (unsigned long)most, (unsigned long long)taken, (unsigned long)follow,
                 (unsigned long long)given);
@@ -3661,7 +3665,7 @@ static int begin_chat(session *s, voice *v) {
         return STATUS_FAILED;
     forget(v);
     if (!most || taken + (n ? n : 1) <= most) return STATUS_OK;
-    return no_room("--system", most, taken > given ? taken - given : 0, n ? n : 1, given);
+    return no_room(s, "--system", taken > given ? taken - given : 0, n ? n : 1, given);
 }
 
 // A generator with room for the turn, of `said` tokens, and the answer, which without -n is as long
@@ -3675,12 +3679,13 @@ static int find_room(session *s, voice *v, const char *name, uint64_t given, uin
     v->answer_most = follow;
     if (v->generator && n <= v->positions) return STATUS_OK;
     if (most && n > most)
-        return no_room(name, most, said > given ? said - given : 0, follow, given);
+        return no_room(s, name, said > given ? said - given : 0, follow, given);
     n = n < 512 ? 1024 : 2 * n;
     if (most && n > most) n = most;
     fc_generator_close(v->generator);
     v->positions = n < 1u << 30 ? (uint32_t)n : 1u << 30;
     v->generator = fc_generator_open(v->model, v->mask, v->positions, &s->err);
+    s->full = !v->generator;
     return v->generator ? STATUS_OK : failed_of(s, name);
 }
 
@@ -3866,7 +3871,7 @@ static int leaves(const char *line, size_t n) {
 }
 
 // Every line is a message, until /exit or the end. After one that cannot be answered, which is an
-// error, the next is read.
+// error, the next is read, unless it comes from no terminal and could not be answered either.
 static int talk(session *s, voice *v, int n) {
     const int asks = terminal(stdout) && terminal(stdin);
     char *line, name[40];
@@ -3890,7 +3895,7 @@ static int talk(session *s, voice *v, int n) {
                 if (s->o->compare) putchar('\n');
             } else {
                 refused = 1;
-                if (s->err.code == FC_ERR_MEMORY) status = deaf;
+                if (s->err.code == FC_ERR_MEMORY || (s->full && !asks)) status = deaf;
             }
         }
         free(line);
@@ -4569,7 +4574,9 @@ static int study_progress(void *user, const fc_progress *p) {
 
 static int study(session *s, const fc_study_desc *desc) {
     char message[1024];
+    waiting = 1;
     fc_study *study = fc_study_open(s->model, desc, &s->err);
+    waiting = 0;
     size_t n;
     if (!study && !complains(s)) return STATUS_FAILED;
     const int folder = s->err.code == FC_ERR_MISMATCH && strncmp(s->err.msg, "rank ", 5) != 0;

@@ -108,7 +108,7 @@ t_ok "in one line" lines err 1
 awk 'BEGIN { for (i = 0; i < 3000; i++) printf "word " }' </dev/null >said
 t_ok "more than the model can read" talk 1
 t_ok "says how much" grep -Eq "message 1: the context is full: .* at most [0-9]+ tokens \(of the \
-model's [0-9]+ positions [0-9]+ are taken and 8 are for the answer\), got [3-9][0-9]{3}$" err
+model's [0-9]+ positions the rest of the chat takes [0-9]+, the answer 8\), got [3-9][0-9]{3}$" err
 t_ok "in a line" [ "$(grep -c '^finercut: ' err)" -eq 1 ]
 # after what is refused, too long or no text, the conversation is as before
 { echo "In the beginning"; cat said; printf '\na\377\nAnd God said\n'; } >more
@@ -140,7 +140,11 @@ t_ok "--system that does not fit" t_says 1 "--system: the context is full: .*, g
 awk 'BEGIN { for (i = 0; i < 100; i++) print "In the beginning" }' </dev/null >said
 t_ok "until it is full" sh -c '"$1" generate few --chat <said >out 2>err; test $? -eq 1' \
     x "$finercut"
-t_ok "nearly all are used" sh -c 'tail -n 1 err | grep -Eq "(8[4-9]|9[0-9]|1..) are taken"'
+t_ok "nearly all are used" sh -c 'tail -n 1 err | grep -Eq "chat takes (8[4-9]|9[0-9]|1..),"'
+t_ok "and one line says so" [ "$(grep -c '^finercut: ' err)" -eq 1 ]
+t_ok "no memory" sh -c '"$1" generate many --chat --memory-limit 1600K <said >out 2>err
+    test $? -eq 1' x "$finercut"
+t_ok "is one line, too" lines err 1
 
 # ---- signals
 halt() { # SIGNAL: sent while it answers

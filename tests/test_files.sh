@@ -588,12 +588,14 @@ bad "a folder in the model's through a link to nothing" "outside of model" expor
 
 if command -v mkfifo >/dev/null && command -v timeout >/dev/null; then
     mkfifo never
-    for signal in INT TERM; do
+    for how in "INT --text never" "TERM --text never" "TERM --task choices=never"; do
         for seconds in 1 4 16; do # that a busy machine takes to get there
-            timeout -s $signal -k 5 $seconds "$finercut" eval full --text never >/dev/null 2>"$err"
+            # shellcheck disable=SC2086
+            timeout -s "${how%% *}" -k 5 $seconds "$finercut" eval full ${how#* } \
+                >/dev/null 2>"$err"
             grep -qx 'finercut: interrupted' "$err" && break
         done
-        t_ok "SIG$signal while a pipe is waited for" grep -qx 'finercut: interrupted' "$err"
+        t_ok "SIG$how while a pipe is waited for" grep -qx 'finercut: interrupted' "$err"
     done
 else
     t_skip "Ctrl-C while a pipe is waited for" "no mkfifo or timeout"
