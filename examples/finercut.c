@@ -3948,7 +3948,11 @@ static int open_voices(session *s, voice *v, int *n) {
     try_model(s);
     add_voice(v, n, s->model, s->mask, "healed");
     s->model = whole;
-    return v[*n - 1].model ? STATUS_OK : failed(s);
+    if (!v[*n - 1].model) return failed(s);
+    // Whether it is of these removals, before the others speak
+    fc_generator *g = fc_generator_open(v[*n - 1].model, s->mask, 1, &s->err);
+    fc_generator_close(g);
+    return g ? STATUS_OK : failed(s);
 }
 
 static int check_generate(const session *s) {

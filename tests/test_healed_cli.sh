@@ -115,6 +115,9 @@ t_ok "what is removed" removed_of
 t_ok "generate" says 0 '.' generate "$demo" --heal healed.safetensors --prompt 'And' -n 4
 t_ok "compare" says 0 '^healed:' generate "$demo" --heal healed.safetensors --plan one.json \
     --compare --prompt 'And' -n 4
+t_ok "compare with another set says nothing first" sh -c '! "$1" generate "$2" --compare \
+    --heal healed.safetensors --plan both.json --prompt And -n 4 >said 2>err &&
+    test ! -s said && grep -q "for another set of removed sublayers" err' x "$finercut" "$demo"
 t_ok "bench" says 0 '"removed":\["attn.3"\]' bench "$demo" --heal healed.safetensors --json \
     --gemm none --prompt 4 --batch 1 --generate 2 --repeat 1
 
