@@ -27682,8 +27682,8 @@ FCI_FN fc_code fci_generate_ends_add_json(const fc_model *m, const char *key, fc
         return fci_json_bad(err, n, key, "a number or an array of numbers");
     if (!n->is_integer || n->integer >= m->hyper.vocab) {
         if (n->number < -1 || n->number > -1)
-            fci_log(&m->c, 0, "\"%s\": %g is no id of the vocabulary of %llu tokens", key, n->number,
-                    (unsigned long long)m->hyper.vocab);
+            fci_log(&m->c, 0, "\"%s\": %g is no id of the vocabulary of %llu tokens", key,
+                    n->number, (unsigned long long)m->hyper.vocab);
         return FC_OK;
     }
     if (e->n == sizeof e->ids / sizeof *e->ids)

@@ -3638,8 +3638,8 @@ static int no_room(session *s, const char *name, uint64_t taken, uint32_t follow
     const uint32_t most = fc_model_config(s->model)->max_positions;
     s->full = taken + follow >= most;
     return fail("%s: the context is full: expected a message of at most %llu tokens (of the "
-                "model's %lu positions the rest of the chat takes %llu, the answer %lu), got %llu", name,
-                (unsigned long long)(taken + follow < most ? most - taken - follow : 0),
+                "model's %lu positions the rest of the chat takes %llu, the answer %lu), got %llu",
+                name, (unsigned long long)(s->full ? 0 : most - taken - follow),
                 (unsigned long)most, (unsigned long long)taken, (unsigned long)follow,
                 (unsigned long long)given);
 }
