@@ -11423,6 +11423,10 @@ FCI_FN fc_code fci_vocabulary_read_template(fci_vocabulary_loader *l, const fci_
     if (l->has_template)
         return fci_vocabulary_unsupported(l, "second", fci_s("TemplateProcessing"), stage, "one");
     l->has_template = true;
+    if (single->count > 2 * FCI_TEXT_EXTRA + 1) // as each is looked for among all specials
+        return fci_fail(l->err, FC_ERR_UNSUPPORTED, single->at,
+                        "single: expected at most %d parts, got %u", 2 * FCI_TEXT_EXTRA + 1,
+                        single->count);
     const fci_json *piece = fci_json_first(single);
     for (uint32_t i = 0; i < single->count && !code; i++, piece = fci_json_next(piece)) {
         const fci_json *token = fci_json_get(piece, "SpecialToken"),

@@ -1178,6 +1178,10 @@ static void test_files(void) {
                     "\"SpecialToken\":{\"id\":\"x\"}}],"
                     "\"special_tokens\":{\"x\":{\"ids\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}}}}",
          "", "at most 16 ids"},
+        {HEAD SMALL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
+                    "0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"
+                    "\"special_tokens\":{}}}",
+         "", "single: expected at most 33 parts, got 34"},
         {HEAD SMALL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
                     "\"SpecialToken\":{\"id\":\"x\"}}],"
                     "\"special_tokens\":{\"x\":5}}}",
