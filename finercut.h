@@ -10116,7 +10116,8 @@ typedef struct fci_tokenizer_change { // one normalizer
 // Applies n normalizers to *text, which then lies in one of the two buffers.
 FCI_FN fc_code fci_changes_apply(const fci_unicode *u, const fci_tokenizer_change *changes,
                                  size_t n, fci_buffer buffers[2], fci_str *text, fc_error *err);
-// Appends `in`, every `from` as `to`.
+// Appends `in`, every `from` as `to`; FC_ERR_LIMIT where that makes more than a text may have, as a
+// few bytes of a file could ask for any number.
 FCI_FN void fci_changes_put(fci_buffer *b, fci_str in, fci_str from, fci_str to);
 
 // ---- private to this section
@@ -10133,6 +10134,11 @@ FCI_FN void fci_changes_put(fci_buffer *b, fci_str in, fci_str from, fci_str to)
         fci_put(b, rest, (size_t)(p - rest));
         fci_put(b, to.p, to.n);
         rest = p += from.n;
+        if (b->n > FCI_TEXT_READ_LIMIT && !b->error.code)
+            fci_fail(&b->error, FC_ERR_LIMIT, 0,
+                     "text: expected at most %llu bytes after a tokenizer's replacements, got more",
+                     (unsigned long long)FCI_TEXT_READ_LIMIT);
+        if (b->error.code) return;
     }
     fci_put(b, rest, (size_t)(end - rest));
 }

@@ -1346,6 +1346,37 @@ static void test_long_text(void) {
     free(json.p);
 }
 
+// Four normalizers that make 32 letters of one, and a decoder that does: a text has a limit.
+static void test_replaced(void) {
+    enum { N = 40000 };
+    static const char change[] = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},"
+                                 "\"content\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}";
+    static uint32_t ids[N];
+    char json[2048];
+    fc_error err;
+    fc_tokens tokens;
+    fc_text text;
+    for (int n = 3; n <= 4; n++) {
+        snprintf(json, sizeof json,
+                 HEAD SMALL ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":"
+                            "[%s,%s,%s%s%s]},\"decoder\":%s}",
+                 change, change, change, n == 4 ? "," : "",
+                 n == 4 ? change : "", change);
+        fc_tokenizer *t = open_text(json, strlen(json), &err);
+        if (!T_OK(t != NULL, "%s", err.msg)) return;
+        const fc_code code = fc_tokenize(t, "bab", 3, 0, &tokens, &err);
+        if (n == 3) T_OK(!code && tokens.starts[1] == 32 * 32 * 32 + 1, "%s", err.msg);
+        else
+            T_OK(code == FC_ERR_LIMIT && strstr(err.msg, "at most 1000000 bytes"),
+                 "replaced: %s", err.msg);
+        fc_tokens_free(&tokens);
+        T_OK(fc_detokenize(t, ids, N, &text, &err) == FC_ERR_LIMIT &&
+                 strstr(err.msg, "at most 1000000 bytes"), "decoded: %s", err.msg);
+        fc_text_free(&text);
+        fc_tokenizer_close(t);
+    }
+}
+
 static void test_bad_utf8(void) {
     static const struct {
         const char *text;
@@ -2197,6 +2228,7 @@ int main(int argc, char **argv) {
     test_stripped();
     test_files();
     test_long_text();
+    test_replaced();
     test_bad_utf8();
     test_threads();
     test_gguf();
