@@ -4163,10 +4163,11 @@ typedef struct fci_map {
     struct fci_map_entry *entries; // NULL: a place is the value
     const char *items;             // entries or not, they begin with the key
     size_t capacity, room, count, stride; // of slots, of entries, of keys, bytes of an item
+    uint64_t seed; // differs from map to map, so that no file can bring keys that all collide
 } fci_map;
 
 // A map's hash: with a final mix, as its table is indexed by the low bits.
-FCI_INLINE uint32_t fci_map_hash(fci_str key);
+FCI_INLINE uint32_t fci_map_hash(uint64_t seed, fci_str key);
 // Makes the table large enough for `count` keys in all.
 FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err);
 // false: not there; *value stays.
@@ -4192,8 +4193,8 @@ typedef struct fci_map_entry {
     uint32_t value;
 } fci_map_entry;
 
-FCI_INLINE uint32_t fci_map_hash(fci_str key) {
-    uint64_t h = fci_hash(FCI_HASH_START, key.p, key.n);
+FCI_INLINE uint32_t fci_map_hash(uint64_t seed, fci_str key) {
+    uint64_t h = fci_hash(FCI_HASH_START ^ seed, key.p, key.n);
     h ^= h >> 32;
     h *= 0x9e3779b97f4a7c15u;
     return (uint32_t)(h ^ (h >> 29));
@@ -4220,6 +4221,8 @@ FCI_FN fc_code fci_map_widen(fci_map *m, size_t count, fc_error *err) {
     fci_map_slot *slots =
         (fci_map_slot *)fci_alloc(m->c, capacity, sizeof *slots, "map", err);
     if (!slots) return FC_ERR_MEMORY;
+    if (!m->capacity)
+        m->seed = fci_xxh_add((uintptr_t)slots, (uint64_t)(1e9 * fci_platform_seconds()));
     for (size_t k = 0; k < m->capacity; k++) {
         size_t i = m->slots[k].hash & (capacity - 1);
         while (m->slots[k].place && slots[i].place) i = (i + 1) & (capacity - 1);
@@ -4245,14 +4248,14 @@ FCI_FN fc_code fci_map_reserve(fci_map *m, size_t count, fc_error *err) {
 }
 
 FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value) {
-    const uint32_t place = m->count ? fci_map_probe(m, key, fci_map_hash(key))->place : 0;
+    const uint32_t place = m->count ? fci_map_probe(m, key, fci_map_hash(m->seed, key))->place : 0;
     if (place) *value = m->entries ? m->entries[place - 1].value : place - 1;
     return place != 0;
 }
 
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err) {
     if (fci_map_reserve(m, m->count + 1, err)) return FC_ERR_MEMORY;
-    const uint32_t hash = fci_map_hash(key);
+    const uint32_t hash = fci_map_hash(m->seed, key);
     fci_map_slot *s = fci_map_probe(m, key, hash);
     *existing = s->place != 0;
     if (*existing) return FC_OK;
@@ -4273,7 +4276,7 @@ FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t str
     for (size_t i = 0; i < n; i++) {
         fci_str name;
         memcpy(&name, m->items + i * stride, sizeof name);
-        const uint32_t hash = fci_map_hash(name);
+        const uint32_t hash = fci_map_hash(m->seed, name);
         fci_map_slot *s = fci_map_probe(m, name, hash);
         if (s->place && *twice == n) *twice = i;
         if (s->place) continue;
@@ -10250,9 +10253,9 @@ typedef struct fci_tokenizer_set { // added tokens in order of their bytes
 // The longest added token at p, or NULL.
 FCI_FN const fci_tokenizer_added *fci_lexicon_added_at(const fci_tokenizer_set *set, const char *p,
                                                        const char *end);
-// The slot of a merge among mask + 1, or the free one for it.
+// The slot of a merge among mask + 1, or the free one for it; the seed is that of the vocabulary.
 FCI_FN fci_tokenizer_merge *fci_lexicon_merge_of(fci_tokenizer_merge *merges, size_t mask,
-                                                 uint32_t left, uint32_t right);
+                                                 uint64_t seed, uint32_t left, uint32_t right);
 
 // ---- private to this section
 
@@ -10283,8 +10286,9 @@ FCI_FN const fci_tokenizer_added *fci_lexicon_added_at(const fci_tokenizer_set *
 }
 
 FCI_FN fci_tokenizer_merge *fci_lexicon_merge_of(fci_tokenizer_merge *merges, size_t mask,
-                                                 uint32_t left, uint32_t right) {
-    const uint64_t pair = ((uint64_t)left << 32 | right) + 1, h = pair * 0x9e3779b97f4a7c15u;
+                                                 uint64_t seed, uint32_t left, uint32_t right) {
+    const uint64_t pair = ((uint64_t)left << 32 | right) + 1,
+                   h = (pair ^ seed) * 0x9e3779b97f4a7c15u;
     size_t i = (size_t)(h ^ h >> 32) & mask;
     while (merges[i].pair && merges[i].pair != pair) i = (i + 1) & mask;
     return &merges[i];
@@ -10458,8 +10462,8 @@ FCI_FN uint32_t fci_tokenizer_merged(const fci_tokenizer_run *run, uint32_t at, 
     const fci_tokenizer_symbol *s = run->symbols;
     uint32_t next = s[at].next, id;
     if (!t->ranks) {
-        const fci_tokenizer_merge *m =
-            fci_lexicon_merge_of(t->merges, t->merges_mask, s[at].id, s[next].id);
+        const fci_tokenizer_merge *m = fci_lexicon_merge_of(t->merges, t->merges_mask,
+                                                            t->vocab.seed, s[at].id, s[next].id);
         *rank = m->rank;
         return m->pair ? m->id : FCI_TEXT_NONE;
     }
@@ -10651,7 +10655,7 @@ FCI_FN fc_code fci_tokenizer_word(fci_tokenizer_run *run, const char *p, size_t 
     fci_tokenizer_seen *seen = NULL;
     uint32_t id;
     if (n <= sizeof seen->word) {
-        seen = &run->seen[(size_t)fci_map_hash(fci_sn(p, n)) & run->seen_mask];
+        seen = &run->seen[fci_map_hash(run->t->vocab.seed, fci_sn(p, n)) & run->seen_mask];
         if (seen->length == n && memcmp(seen->word, p, n) == 0) {
             if (fci_tokenizer_reserve(run, seen->count)) return FC_ERR_MEMORY;
             return fci_tokenizer_emit(run, run->ids + seen->at, seen->count);
@@ -11043,7 +11047,8 @@ FCI_FN fc_code fci_vocabulary_add_merge(fci_vocabulary_loader *l, uint32_t rank,
     if (code) return code;
     if (fci_vocabulary_begins_blank(right.p, right.n) && !fci_vocabulary_ends_blank(left.p, left.n))
         l->crosses = true;
-    fci_tokenizer_merge *m = fci_lexicon_merge_of(l->t->merges, l->t->merges_mask, a, b);
+    fci_tokenizer_merge *m =
+        fci_lexicon_merge_of(l->t->merges, l->t->merges_mask, l->t->vocab.seed, a, b);
     m->pair = ((uint64_t)a << 32 | b) + 1; // of two equal merges the last counts
     m->rank = rank;
     m->id = id;

@@ -481,6 +481,26 @@ static void test_map(void) {
          w.live);
 }
 
+// The same key lies elsewhere in another map, so that a file cannot bring keys that all collide.
+static void test_seeds(void) {
+    memory w;
+    fc_error err;
+    fci_context c = context_of(&w);
+    fci_map maps[2];
+    uint32_t hashes[2];
+    bool there = true;
+    memset(maps, 0, sizeof maps);
+    for (int k = 0; k < 2; k++) {
+        maps[k].c = &c;
+        T_OK(!fci_map_add(&maps[k], fci_s("model.norm.weight"), 0, &there, &err), "%s", err.msg);
+        for (size_t i = 0; i < maps[k].capacity; i++)
+            if (maps[k].slots[i].place) hashes[k] = maps[k].slots[i].hash;
+    }
+    T_OK(hashes[0] != hashes[1], "one hash in two maps: %lx", (unsigned long)hashes[0]);
+    for (int k = 0; k < 2; k++) fci_map_free(&maps[k]);
+    T_OK(w.live == 0, "%ld left", w.live);
+}
+
 // ---- the log
 
 typedef struct heard {
@@ -548,6 +568,7 @@ int main(void) {
     test_numbers();
     test_hashes();
     test_map();
+    test_seeds();
     test_log();
     test_progress();
     return t_end("core");
