@@ -18844,8 +18844,7 @@ FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first);
 FCI_FN void fci_disk_end(fci_disk *d);
 // Before each of them: its weights are there now.
 FCI_FN void fci_disk_enter(fci_disk *d, const uint8_t *mask, size_t sublayer);
-// Waits for what is being read, then lets `behind` go and reads `next` (both NULL allowed), while
-// the caller goes on.
+// Waits for what is being read, then lets `behind` go and reads `next` meanwhile (NULL allowed).
 FCI_FN void fci_disk_turn(fci_disk *d, const fci_disk_part *behind, const fci_disk_part *next);
 // Whether weights of the current sublayer are to go.
 FCI_FN bool fci_disk_goes(const fci_disk *d);
@@ -18854,6 +18853,7 @@ FCI_FN size_t fci_disk_stays(const fci_disk *d, const uint8_t *mask);
 // Reads a byte of every page, gives pages back.
 FCI_FN void fci_disk_read(const fc_model *m, const void *p, uint64_t n);
 FCI_FN void fci_disk_leave(const fc_model *m, const void *p, uint64_t n);
+FCI_FN uint64_t fci_disk_span(const fci_matrix *w); // bytes from its first to its last
 
 // ---- private to this section
 
@@ -18910,7 +18910,7 @@ FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e) {
     return part;
 }
 
-// From a matrix's first byte to its last; of views into a shared tensor, with what lies between.
+// Of views into a shared tensor, with what lies between.
 FCI_FN uint64_t fci_disk_span(const fci_matrix *w) {
     if (w->transposed) return (w->cols - 1) * w->row_bytes + fci_number_bytes(w->type, w->rows);
     return w->run ? ((w->rows / w->run - 1) * w->step + w->run) * w->row_bytes
@@ -24516,6 +24516,8 @@ FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
                                        fc_error *err) {
     fci_evaluation v;
     fc_eval_desc defaults;
+    fc_error own;
+    if (!err) err = &own; // ranks tell each other
     if (fci_need(m && out, "fc_eval_sequences", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
     memset(&defaults, 0, sizeof defaults);
@@ -26002,7 +26004,9 @@ FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err
     memset(&p, 0, sizeof p);
     code = fci_perplexity_finish(v, &p, err);
     *perplexity = code ? (double)INFINITY : p.perplexity;
-    return code == FC_ERR_NUMERIC ? FC_OK : code;
+    if (code != FC_ERR_NUMERIC) return code;
+    fci_clear(err); // it is only too bad
+    return FC_OK;
 }
 
 // A perplexity that a resumed plan has is measured again, of the same text: it must be the same.
@@ -27020,10 +27024,12 @@ FCI_FN double fci_estimate_disk(const fc_model *m) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const fci_matrix *w = all[i] ? &all[i]->matrix : NULL;
         const unsigned char *p = w ? (const unsigned char *)w->data : NULL;
-        if (p) fci_disk_leave(m, p, w->rows * w->row_bytes);
-        for (uint64_t k = 0; p && k < w->rows && took < FCI_ESTIMATE_SECONDS; k++) {
-            fci_disk_read(m, p + k * w->row_bytes, w->row_bytes);
-            bytes += (double)w->row_bytes;
+        const uint64_t span = p ? fci_disk_span(w) : 0;
+        if (p) fci_disk_leave(m, p, span);
+        for (uint64_t at = 0, n; at < span && took < FCI_ESTIMATE_SECONDS; at += n) {
+            n = fci_min(w->row_bytes, span - at);
+            fci_disk_read(m, p + at, n);
+            bytes += (double)n;
             took = fci_platform_seconds() - begun;
         }
     }
@@ -29264,13 +29270,15 @@ FINERCUT_API void fc_tasks_share(fc_tasks *t, fc_ranks *ranks) {
 FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask,
                                                 const fc_watch *watch, fc_error *err) {
     fci_tasks_job j;
-    fci_watch own;
+    fci_watch watched;
+    fc_error own;
+    if (!err) err = &own; // ranks tell each other
     if (fci_need(t, "fc_tasks_run", "tasks", err)) return NULL;
     memset(&j, 0, sizeof j);
     j.mask = fci_healed_mask(t->m, mask, err);
     if (!j.mask || fci_ranks_begin(&j.ranks, &t->m->c, t->ranks, err)) return NULL;
-    fci_watch_begin(&own, watch, "evaluating");
-    j.watch = &own;
+    fci_watch_begin(&watched, watch, "evaluating");
+    j.watch = &watched;
     for (size_t i = 0; i < t->n; i++) j.all += (double)t->tasks[i].n_tokens;
     fc_code code = FC_OK;
     for (size_t i = 0; i < t->n && !code; i++)
@@ -29331,12 +29339,12 @@ FCI_FN fc_code fci_speed_measure(fci_speed_job *j, fc_speed *out, fc_error *err)
     return FC_OK;
 }
 
-FCI_FN double fci_speed_bytes(const fci_weight *w) {
-    return (double)w->matrix.rows * (double)w->matrix.row_bytes;
-}
-
-FCI_FN double fci_speed_ffn(const fci_weight *gate, const fci_weight *up, const fci_weight *down) {
-    return fci_speed_bytes(gate) + fci_speed_bytes(up) + fci_speed_bytes(down);
+FCI_FN double fci_speed_bytes(fci_disk_part part) {
+    double sum = 0;
+    for (size_t i = 0; i < part.n; i++) // row_bytes may be those of a tensor that several share
+        sum += (double)part.all[i]->rows *
+               (double)fci_number_bytes(part.all[i]->type, part.all[i]->cols);
+    return sum;
 }
 
 // Bytes of the matrices that a pass of `rows` rows under a mask reads; of experts at most as many
@@ -29345,16 +29353,12 @@ FCI_FN double fci_speed_weights(const fc_model *m, const uint8_t *mask, uint64_t
     const uint64_t all = m->hyper.n_experts;
     const double share = (double)fci_min(all, rows * m->hyper.n_used) / (double)fci_max(all, 1);
     double sum = (double)m->output.rows * (double)m->output.row_bytes;
-    for (size_t b = 0; b < m->hyper.n_blocks; b++) {
-        const fci_layer *l = &m->layers[b];
-        if (mask[2 * b])
-            sum += fci_speed_bytes(&l->q) + fci_speed_bytes(&l->k) + fci_speed_bytes(&l->v) +
-                   fci_speed_bytes(&l->o);
-        if (!mask[2 * b + 1]) continue;
-        sum += fci_speed_ffn(&l->gate, &l->up, &l->down) + fci_speed_bytes(&l->router);
-        for (size_t x = 0; l->experts && x < all; x++)
-            sum +=
-                share * fci_speed_ffn(&l->experts[x].gate, &l->experts[x].up, &l->experts[x].down);
+    for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++) {
+        const fci_expert *experts = s % 2 ? m->layers[s / 2].experts : NULL;
+        if (!mask[s]) continue;
+        sum += fci_speed_bytes(fci_disk_sublayer(m, s));
+        for (size_t x = 0; experts && x < all; x++)
+            sum += share * fci_speed_bytes(fci_disk_expert(&experts[x]));
     }
     return sum;
 }

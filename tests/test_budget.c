@@ -5,6 +5,7 @@
 #include "plans.h"
 #include "t.h"
 #include "tiny.h"
+#include "tokens.h"
 
 enum { BLOCKS = 4, SUBLAYERS = 2 * BLOCKS };
 
@@ -689,6 +690,40 @@ static void test_perplexity(void) {
     }
 }
 
+/* A perplexity that is not finite is one beyond the budget, and no failure: without the FFN, token
+   5 alone has a logit that overflows. */
+static void test_perplexity_infinite(void) {
+    static const char *const norms[] = {"model.norm.weight",
+                                        "model.layers.0.input_layernorm.weight",
+                                        "model.layers.0.post_attention_layernorm.weight"};
+    uint32_t ids[] = {1, 2, 3, 2, 1}, judged[] = {1, 2, 3, 5, 7};
+    size_t starts[] = {0, 5}, both[] = {0, 3, 5};
+    const fc_tokens text = tokens_of(ids, starts, 1), other = tokens_of(judged, both, 2);
+    tiny t;
+    fc_error err;
+    fc_prune_desc d = desc_of(FC_SEARCH_RACE, "perplexity:10", FC_UNIT_NONE, NULL);
+    tiny_llama(&t, 1, 4, 1, 1, 8);
+    for (size_t i = 0; i < t.n_data; i++) t.data[i] = 0;
+    for (size_t i = 0; i < 12; i++) tiny_find(&t, norms[i % 3])[i / 3] = 1;
+    float *in = tiny_find(&t, "model.embed_tokens.weight"), *out = tiny_find(&t, "lm_head.weight");
+    for (size_t id = 0; id < 8; id++) in[4 * id + (id == 5 ? 1 : 2 + id % 2)] = 1;
+    for (size_t id = 0; id < 7; id++) out[4 * id + 2] = (float)id / 8;
+    out[4 * 7 + 1] = 3e38f;
+    float *gate = tiny_find(&t, "model.layers.0.mlp.gate_proj.weight"),
+          *up = tiny_find(&t, "model.layers.0.mlp.up_proj.weight"),
+          *down = tiny_find(&t, "model.layers.0.mlp.down_proj.weight");
+    gate[1] = up[1] = 10;
+    gate[4 + 2] = up[4 + 2] = down[0] = down[3 * 8 + 1] = 1; /* not nothing in the calibration */
+    d.calibration = &text;
+    d.evaluation = &other;
+    fc_model *m = tiny_open(&t, 0, 1, &err);
+    fc_plan *p = m ? fc_prune(m, &d, &err) : NULL;
+    T_OK(p && fc_plan_about(p)->n_steps == 1 && err.code == FC_OK, "%s", err.msg);
+    fc_plan_free(p);
+    fc_model_close(m);
+    tiny_end(&t);
+}
+
 static void test_perplexity_refused(void) {
     uint32_t wild[] = {1, 99};
     size_t starts[] = {0, 2};
@@ -785,6 +820,7 @@ int main(void) {
     test_refused();
     test_both();
     test_perplexity();
+    test_perplexity_infinite();
     test_perplexity_refused();
     test_per();
     test_keep();

@@ -271,6 +271,22 @@ static void test_bytes(void) { // a model in memory never leaves it
     free(data);
 }
 
+// The last block is read from its first byte to its last, stored transposed too: a tool for
+// addresses tells what is past it.
+static void test_estimate(void) {
+    fc_memory_file files[2] = {{"config.json", NULL, 0}, {"model.safetensors", NULL, 0}};
+    char *texts[2], path[64];
+    fc_error err;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, DATA "gpt2/%s", files[i].name);
+        files[i].data = texts[i] = t_read(path, &files[i].size);
+    }
+    fc_model *m = fc_model_open_memory(files, 2, NULL, &err);
+    if (T_OK(m != NULL, "%s", err.msg)) T_OK(fci_estimate_disk(m) >= 0, "seconds a byte");
+    fc_model_close(m);
+    for (int i = 0; i < 2; i++) free(texts[i]);
+}
+
 // ---- groups of processes
 
 #if defined(__linux__) && !defined(FINERCUT_NO_POSIX)
@@ -352,6 +368,7 @@ int main(void) {
     test_plans(DATA "mixtral");
     test_share();
     test_bytes();
+    test_estimate();
     test_groups();
     return t_end("test_disk");
 }

@@ -443,6 +443,17 @@ static void test_mixed_bytes(void) {
     fc_model_close(m);
 }
 
+// Matrices that are stored transposed, q, k and v in one.
+static void test_transposed_bytes(void) {
+    fc_speed s;
+    fc_error err;
+    fc_model *m = open_model(DATA "gpt2", 1);
+    if (!m) return;
+    T_OK(fc_speed_generate(m, ASK(.tokens = 1, .repeat = 1), &s, &err) == FC_OK, "%s", err.msg);
+    check_bytes("gpt2", &s, 2 * (70 * 24 + 3 * 12 * 24 * 24));
+    fc_model_close(m);
+}
+
 static void test_speed(void) {
     fc_speed s;
     fc_error err;
@@ -542,6 +553,7 @@ int main(void) {
     test_expert_bytes(DATA "mixtral");
     test_expert_bytes(DATA "mixtral.gguf"); // where experts are one tensor
     test_mixed_bytes();
+    test_transposed_bytes();
     test_speed();
     test_speed_memory();
     return t_end("evaluate");
