@@ -525,7 +525,8 @@ typedef struct fc_tokenizer fc_tokenizer;
 /* Flags of fc_tokenize. */
 #define FINERCUT_TOKENIZE_SPECIAL 1u /* add what the post-processor adds (bos ...) */
 
-/* `path`: a tokenizer.json, a directory that holds one, or a GGUF file with a vocabulary. */
+/* `path`: a tokenizer.json, a directory that holds one, or a GGUF file with a vocabulary. A token
+   has 4096 bytes at most. */
 FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files, size_t n_files,
                                                     const fc_env *env, fc_error *err);
@@ -10370,7 +10371,7 @@ FCI_FN void fci_decoder_put(const fci_tokenizer_decoder *d, const int16_t bytes[
 // normalised, more added tokens are cut out, and the steps split what is left into words, which
 // become ids. A tokenizer does not change once it is loaded, so any thread may use it.
 
-enum { FCI_TEXT_EXTRA = 16 };
+enum { FCI_TEXT_EXTRA = 16, FCI_TEXT_TOKEN = 4096 }; // ids around a text, bytes of a token
 
 struct fc_tokenizer {
     fci_context context;
@@ -10739,6 +10740,7 @@ FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_token
     const fci_tokenizer_set *set = &run->t->added[stage];
     const char *start = piece.p, *end = piece.end;
     fci_tokenizer_piece rest = piece; // not yet passed on
+    const char *stripped = start;     // the end of white space that was last looked through
     fc_code code = FC_OK;
     for (const char *p = start; p < end && !code;) {
         const fci_tokenizer_added *a = fci_lexicon_added_at(set, p, end);
@@ -10757,9 +10759,12 @@ FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_token
                    (fci_unicode_class_at(u, fci_unicode_back(from)) & FCI_TEXT_WHITE))
                 from = fci_unicode_back(from);
         if (a->lstrip && from < rest.p) from = rest.p; // the token before took that white space
-        if (a->rstrip)
+        if (a->rstrip) {
+            if (to < stripped) to = stripped;
             while (to < end && (fci_unicode_class_at(u, to) & FCI_TEXT_WHITE))
                 to += fci_unicode_length(to);
+            stripped = to;
+        }
         if (from >= to) continue; // and this whole token
         rest.end = from;
         if (rest.p < rest.end) code = fci_tokenizer_stage(run, stage + 1, rest);
@@ -10970,6 +10975,18 @@ FCI_FN fci_str fci_vocabulary_keep(fci_vocabulary_loader *l, fci_str text) {
     return text;
 }
 
+// A copy of a token's text. As time grows with text times token, those longer than any real one
+// (1024 bytes: 512 blanks) are refused.
+FCI_FN fc_code fci_vocabulary_keep_token(fci_vocabulary_loader *l, fci_str *text) {
+    fci_shown shown;
+    if (text->n > FCI_TEXT_TOKEN)
+        return fci_fail(l->err, FC_ERR_LIMIT, 0,
+                        "token \"%s\": expected at most %d bytes, got %llu",
+                        fci_show(*text, &shown), FCI_TEXT_TOKEN, (unsigned long long)text->n);
+    *text = fci_vocabulary_keep(l, *text);
+    return text->p ? FC_OK : FC_ERR_MEMORY;
+}
+
 // Lists a token for fc_detokenize.
 FCI_FN fc_code fci_vocabulary_list(fci_vocabulary_loader *l, fci_str text, uint64_t id) {
     fc_tokenizer *t = l->t;
@@ -10987,10 +11004,9 @@ FCI_FN fc_code fci_vocabulary_list(fci_vocabulary_loader *l, fci_str text, uint6
 FCI_FN fc_code fci_vocabulary_add_token(fci_vocabulary_loader *l, fci_str text, uint64_t id) {
     bool existing = false;
     fci_shown shown;
-    text = fci_vocabulary_keep(l, text);
-    if (!text.p) return FC_ERR_MEMORY;
+    fc_code code = fci_vocabulary_keep_token(l, &text);
     if (text.n > l->t->longest) l->t->longest = text.n;
-    fc_code code = fci_vocabulary_list(l, text, id);
+    if (!code) code = fci_vocabulary_list(l, text, id);
     if (!code) code = fci_map_add(&l->t->vocab, text, (uint32_t)id, &existing, l->err);
     if (existing)
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
@@ -11087,9 +11103,8 @@ FCI_FN fc_code fci_vocabulary_add_added(fci_vocabulary_loader *l, fci_tokenizer_
         l->added[index] = *a;
         return FC_OK;
     }
-    a->text = fci_vocabulary_keep(l, a->text);
-    if (!a->text.p) return FC_ERR_MEMORY;
-    fc_code code = FC_OK;
+    fc_code code = fci_vocabulary_keep_token(l, &a->text);
+    if (code) return code;
     if (!fci_map_get(&l->t->vocab, a->text, &a->id)) {
         a->id = l->next_id > l->n_vocab ? l->next_id : l->n_vocab;
         code = fci_vocabulary_list(l, a->text, a->id);
@@ -11133,8 +11148,7 @@ FCI_FN fc_code fci_vocabulary_make_set(fci_vocabulary_loader *l, size_t which) {
             code = fci_changes_apply(&l->t->unicode, l->t->changes, l->t->n_changes, normal,
                                      &a->text, l->err);
             a->changed = !fci_eq(a->text, l->added[k].text);
-            if (!code) a->text = fci_vocabulary_keep(l, a->text);
-            if (!code && !a->text.p) code = FC_ERR_MEMORY;
+            if (!code) code = fci_vocabulary_keep_token(l, &a->text);
             if (!code) l->t->tokens[fci_tokenizer_token_at(l->t, a->id)].text = a->text;
         }
         n += a->text.n != 0;

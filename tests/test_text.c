@@ -958,6 +958,8 @@ static void test_decodings(void) {
 
 // White space that the added token before took is not given out again: as the tokenizers package.
 static void test_stripped(void) {
+    static char lines[1 << 18]; // each is looked at once
+    memset(lines, '\n', sizeof lines);
     static const struct { const char *left, *right, *text, *ids; } cases[] = {
         {"true", "true", "a\n\nb", "0 2 1"},   {"true", "true", "a\n \n \nb", "0 2 1"},
         {"true", "true", "\n\n", "2"},         {"false", "true", "a\n\nb", "0 2 2 1"},
@@ -979,9 +981,39 @@ static void test_stripped(void) {
         ids_of(t, cases[i].text, strlen(cases[i].text), 0, &s);
         T_OK(!strcmp(s.p, cases[i].ids), "stripped, case %u: expected %s, got %s", (unsigned)i,
              cases[i].ids, s.p);
+        fc_tokens many;
+        const size_t all = *cases[i].left == 't' && *cases[i].right == 't' ? 1 : sizeof lines;
+        T_OK(!fc_tokenize(t, lines, sizeof lines, 0, &many, &err) && many.starts[1] == all,
+             "lines: %s", err.msg);
+        fc_tokens_free(&many);
         free(s.p);
         fc_tokenizer_close(t);
     }
+}
+
+// Tokens of 4096 bytes, and of one more.
+static void test_long_tokens(void) {
+    static const char *const forms[] = {
+        STAGES("[]", "null", "null", "null", "{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"%s\":1},"
+               "\"merges\":[]}"),
+        STAGES("[" ADDED("1", "%s", SPECIAL) "]", "null", "null", "null", DASHES),
+        STAGES("[" ADDED("1", "%s", FLAGS("false", "false", "false", "true")) "]",
+               "{\"type\":\"Prepend\",\"prepend\":\"x\"}", "null", "null", DASHES)};
+    static char json[8192], token[4098];
+    for (size_t i = 0; i < 3; i++)
+        for (size_t more = 0; more < 2; more++) {
+            const size_t n = (i == 2 ? 4095 : 4096) + more; // the last form adds one
+            fc_error err;
+            memset(token, 'x', n);
+            token[n] = 0;
+            snprintf(json, sizeof json, forms[i], token);
+            fc_tokenizer *t = open_text(json, strlen(json), &err);
+            T_OK(more ? !t && err.code == FC_ERR_LIMIT &&
+                            strstr(err.msg, "expected at most 4096 bytes, got 4097")
+                      : t != NULL, "form %u, %u bytes: %s", (unsigned)i, (unsigned)n,
+                 t ? "opened" : err.msg);
+            fc_tokenizer_close(t);
+        }
 }
 
 static void test_decoding(void) {
@@ -2226,6 +2258,7 @@ int main(int argc, char **argv) {
     test_decodings();
     test_decoding();
     test_stripped();
+    test_long_tokens();
     test_files();
     test_long_text();
     test_replaced();
