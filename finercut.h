@@ -9389,6 +9389,7 @@ FCI_FN void fci_architecture_known(char *out, size_t size) {
 
 #define FCI_PRUNED_TYPE "finercut-"
 #define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
+FCI_FN bool fci_pruned_is_type(fci_str model_type);
 #define FCI_PRUNED_GGUF "deci"
 static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
 // Sublayers that stay say their size, which is the same in all blocks.
@@ -9415,6 +9416,10 @@ static const fci_stub_part fci_pruned_stubs[FC_KIND_COUNT][FCI_STUB_PARTS] = {
      {"ffn_up", FCI_DIM_FF, FCI_DIM_HIDDEN}, {"ffn_down", FCI_DIM_HIDDEN, FCI_DIM_FF},
      {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
 };
+
+FCI_FN bool fci_pruned_is_type(fci_str s) {
+    return s.n > FCI_PRUNED_TYPE_N && memcmp(s.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
+}
 
 FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind) {
     return kind == FC_KIND_FFN ? h->ff : h->n_heads / h->n_kv_heads;
@@ -18195,8 +18200,7 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
         type = fci_json_first(classes);
     if (!fci_json_is(type, FCI_JSON_STRING))
         return fci_json_bad(err, type, "model_type", "a string");
-    const bool pruned = type->text.n > FCI_PRUNED_TYPE_N &&
-                        memcmp(type->text.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
+    const bool pruned = fci_pruned_is_type(type->text);
     const size_t skip = pruned ? FCI_PRUNED_TYPE_N : 0;
     m->architecture =
         fci_config_architecture(fci_sn(type->text.p + skip, type->text.n - skip), false, err);
@@ -32472,8 +32476,10 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
                                        "auto_map",      "block_configs",       "qkv_bias"},
                              *const shared[] = {"bos_token_id", "eos_token_id", "pad_token_id",
                                                 "dtype", "torch_dtype"};
-    const fci_json *key = fci_json_first(x->config);
-    const size_t n_ours = !fci_export_masked(x) ? 9 : x->outer ? 6 : 4;
+    const fci_json *key = fci_json_first(x->config),
+                   *type = fci_json_some(x->config, "model_type");
+    const bool pruned = type && fci_pruned_is_type(type->text);
+    const size_t n_ours = !fci_export_masked(x) || pruned ? 9 : x->outer ? 6 : 4;
     for (uint32_t i = 0; i < x->config->count; i++) {
         bool skip = fci_directory_is_code(key->text) ||
                     (x->desc->type && (fci_is(key->text, "torch_dtype") ||
@@ -32492,7 +32498,7 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
         fci_json_put(b, "  'torch_dtype': %s,\n", fci_directory_dtype(x->desc->type));
     fci_directory_put_old_keys(x, b);
     fci_json_put(b, "  'tie_word_embeddings': %i,\n", fci_config_has(x->m, FCI_TRAIT_TIED));
-    if (fci_export_masked(x) && x->outer)
+    if (fci_export_masked(x) && (x->outer || pruned))
         fci_json_put(b, "  'architectures': [%s],\n  'model_type': %s,\n", x->family->class_name,
                      x->family->name);
 }

@@ -102,6 +102,31 @@ static void is_text(const char *name, const char *want) { // a file of `out`; NU
     free(is);
 }
 
+// What was written without a single removal becomes a directory that says nothing of that form.
+static void check_form(void) {
+    static const char *const gone[] = {"finercut-", "block_configs", "FinercutForCausalLM",
+                                       "DeciLMForCausalLM"};
+    char path[300];
+    fc_error err;
+    fc_export_desc export;
+    memset(&export, 0, sizeof export);
+    for (int i = 0; i < 2; i++) {
+        fc_model *m = open_f32(i ? out : "examples/demo", &err);
+        export.format = i ? FC_EXPORT_HF_MASKED : FC_EXPORT_HF;
+        export.path = i ? back : out;
+        T_OK(m && fc_export(m, NULL, &export, &err) == FC_OK, "%s", err.msg);
+        fc_model_close(m);
+        snprintf(path, sizeof path, "%s/config.json", export.path);
+        char *text = t_read(path, NULL);
+        for (size_t k = 0; k < sizeof gone / sizeof *gone && text; k++)
+            T_OK(!strstr(text, gone[k]) == (i == 1) || k > 1, "%s: %s", path, gone[k]);
+        T_OK(text && (i == 0 || strstr(text, "\"model_type\": \"llama\"")), "%s", path);
+        free(text);
+    }
+    remove_tree(out);
+    remove_tree(back);
+}
+
 // Chat templates of a model in memory go along as they do from a folder.
 static void check_templates(void) {
     fc_memory_file files[] = {{"config.json", NULL, 0}, {"model.safetensors", NULL, 0},
@@ -170,6 +195,7 @@ int main(void) {
              fci_along_how(FCI_TEMPLATES_FOLDER "/../x.jinja") == FCI_PART_OTHER &&
              fci_along_how("x.tiktoken") == FCI_PART_COPIED,
          "names with a folder stay");
+    check_form();
     check_templates();
     T_OK(fci_platform_list("tests/data", each_model, NULL) == 0, "tests/data");
     T_OK(n_written > 600 && n_refused > 20, "%d exports read back, %d refused", n_written,
