@@ -4012,15 +4012,18 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
                             fc_error *err) {
     const size_t head = (size_t)fci_round_up(sizeof(fci_arena_chunk), 16);
     fci_arena_chunk *old = p ? (fci_arena_chunk *)(void *)((char *)p - head) : NULL, *k,
-                   **link = &a->chunks;
+                   **link = a->chunks ? &a->chunks->next : &a->chunks;
     uint64_t bytes;
     if (!fci_mul(count, size, &bytes) || bytes > SIZE_MAX / 2) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
         return NULL;
     }
-    while (*link && *link != old) link = &(*link)->next; // where the old one is, or the end
+    if (old == a->chunks) link = &a->chunks;
+    while (old && *link != old) link = &(*link)->next;
+    fci_arena_chunk *const next = *link; // of a new one, which leaves the first, the open one
     k = (fci_arena_chunk *)fci_grow(a->c, old, 1, head + bytes, what, err);
     if (!k) return NULL;
+    if (!old) k->next = next;
     k->size = k->used = (size_t)bytes;
     *link = k;
     return (char *)k + head;
@@ -22817,10 +22820,12 @@ FCI_FN void fci_plan_sublayers(fc_candidates kind, uint32_t candidate, uint32_t 
 FCI_FN uint32_t fci_plan_ids(const fc_plan_info *info);
 // Whether a set of sublayers has some of a candidate.
 FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candidate);
-// Whether this plan may remove a candidate, by its kind and block and by what is kept.
+// Whether this plan may remove a candidate, by its kind and block, by what is kept and by what the
+// model has.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
-// How many candidates are eligible in a model that lacks no sublayer.
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
+// How many sublayers of a kind the plan's model has; an old plan says of none that it is missing.
+FCI_FN uint32_t fci_plan_kind_count(const fc_plan_info *info, fc_kind kind);
 // Whether a is before b: smaller, ties to the lower candidate, NaN last.
 FCI_FN bool fci_plan_before(double a, uint32_t candidate_a, double b, uint32_t candidate_b);
 // What the whole model has of a unit whose costs are known.
@@ -22858,9 +22863,16 @@ FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candi
     return set[first] || set[first + count - 1];
 }
 
+FCI_FN bool fci_candidates_has(const fc_plan_info *info, uint32_t sublayer) {
+    return !info->parameters || info->parameters[sublayer];
+}
+
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
-    uint32_t block = info->candidates == FC_CANDIDATES_BLOCKS ? id : id / 2;
-    if (id >= fci_plan_ids(info) || block < info->first_block) return false;
+    uint32_t first, count;
+    fci_plan_sublayers(info->candidates, id, &first, &count);
+    if (id >= fci_plan_ids(info) || first / 2 < info->first_block) return false;
+    if (!fci_candidates_has(info, first) && !fci_candidates_has(info, first + count - 1))
+        return false;
     if (info->kept && fci_plan_some(info->kept, info->candidates, id)) return false;
     if (info->candidates == FC_CANDIDATES_ATTENTION) return id % 2 == FC_KIND_ATTENTION;
     return info->candidates != FC_CANDIDATES_FFN || id % 2 == FC_KIND_FFN;
@@ -22869,6 +22881,12 @@ FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id) {
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
     uint32_t n = 0;
     for (uint32_t id = 0; id < fci_plan_ids(info); id++) n += fci_plan_eligible(info, id);
+    return n;
+}
+
+FCI_FN uint32_t fci_plan_kind_count(const fc_plan_info *info, fc_kind kind) {
+    uint32_t n = 0;
+    for (uint32_t s = kind; s < 2 * info->model.n_blocks; s += 2) n += fci_candidates_has(info, s);
     return n;
 }
 
@@ -34332,7 +34350,8 @@ FCI_FN void fci_picture_fill_tiles(const fci_picture *pic, fci_picture_tile tile
              (unsigned long)gone[1]);
     snprintf(tiles[1].caption, sizeof tiles[1].caption, "attention + FFN");
     snprintf(tiles[1].detail, sizeof tiles[1].detail, "of %lu + %lu in the model",
-             (unsigned long)info->model.n_blocks, (unsigned long)info->model.n_blocks);
+             (unsigned long)fci_plan_kind_count(info, FC_KIND_ATTENTION),
+             (unsigned long)fci_plan_kind_count(info, FC_KIND_FFN));
     fci_picture_g(tiles[2].value, 3, steps ? pic->plan->steps[steps - 1].score : 0);
     if (!steps && info->metric == FC_METRIC_NLL) memcpy(tiles[2].value, "n/a", 4);
     snprintf(tiles[2].caption, sizeof tiles[2].caption, "%s", fci_picture_metric(info));
@@ -35662,8 +35681,11 @@ FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page
         fci_json_real(value, row->member, row->low, row->high, &r.value, err) ||
         (error && fci_json_real(error, row->error, 0, row->high, &r.error, err)))
         return;
-    fci_page_result *all = (fci_page_result *)fci_arena_grow(
-        &g->arena, g->results, g->n_results + 1, sizeof *all, "page", err);
+    const size_t n = g->n_results;
+    fci_page_result *all = g->results;
+    if ((n & (n - 1)) == 0) // no room is left at 0, 1, 2, 4 ...
+        all = (fci_page_result *)fci_arena_grow(&g->arena, all, n ? 2 * n : 1, sizeof *all, "page",
+                                                err);
     if (!all) return;
     g->results = all;
     all += g->n_results++;
@@ -36028,7 +36050,9 @@ FCI_FN void fci_page_quality(fci_page *g, size_t of) {
     fci_page_grid w;
     const fci_page_result *first = &g->results[of];
     const size_t most = g->n_plans + g->desc->n_files, wide = isnan(first->error) ? 1 : 2;
-    size_t n_rows = 0, at = 1, *rows = (size_t *)fci_page_new(g, g->n_results + 1, sizeof *rows);
+    size_t n_rows = 0, at = 1, n = 1;
+    for (size_t i = 0; i < g->n_results; i++) n += g->results[i].measure == of;
+    size_t *rows = (size_t *)fci_page_new(g, n, sizeof *rows);
     memset(&w, 0, sizeof w);
     if (!rows) return;
     fci_page_column(g, &w, "sublayers removed", FC_PAGE_X);
@@ -36117,10 +36141,11 @@ FCI_FN void fci_page_tiles(fci_page *g) {
     fci_puts(&g->b, "<ul class='tiles'>\n");
     fci_page_tile(g, fci_page_say(g, "%s removed", fci_picture_noun(info)),
                   fci_page_say(g, "%llu of %llu", (unsigned long long)n, (unsigned long long)all),
-                  fci_page_say(g, "%llu attention, %llu FFN of %lu each",
+                  fci_page_say(g, "%llu of %lu attention, %llu of %lu FFN",
                                (unsigned long long)fci_page_kind(p, FC_KIND_ATTENTION),
+                               (unsigned long)fci_plan_kind_count(info, FC_KIND_ATTENTION),
                                (unsigned long long)fci_page_kind(p, FC_KIND_FFN),
-                               (unsigned long)g->n_blocks));
+                               (unsigned long)fci_plan_kind_count(info, FC_KIND_FFN)));
     if (!isnan(share))
         fci_page_tile(g, "parameters removed", fci_page_say(g, "%s %%",
                                                             fci_picture_g(a, 3, 100 * share)),
@@ -36412,11 +36437,12 @@ FCI_FN void fci_page_heat_map(fci_page *g, const fci_page_plan *p) {
     fci_page_heat h = {p, 0, 1};
     size_t scores = 0;
     for (size_t i = 0; i < n; i++) scores += p->plan->steps[i].n_scores;
-    if (!(p->pic.low <= p->pic.high) || scores <= n || !g->scores_left) {
+    const bool left_out = !g->scores_left || g->n_blocks > FCI_PICTURE_MAP_BLOCKS;
+    if (!(p->pic.low <= p->pic.high) || scores <= n || left_out) {
         fci_page_put(g, "<p class='note'>%s</p>\n",
-                     scores > n && !g->scores_left ? "The map of its scores is left out."
-                                                   : "There is no map of scores: the plan has "
-                                                     "only those of what it removes.");
+                     scores > n && left_out ? "The map of its scores is left out."
+                                            : "There is no map of scores: the plan has "
+                                              "only those of what it removes.");
         return;
     }
     h.stride = (scores + g->scores_left - 1) / g->scores_left;

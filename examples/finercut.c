@@ -2646,15 +2646,26 @@ static void put_budget(const fc_plan *p) {
     printf(", %.1f %% gone\n", 100 * (whole - left) / whole);
 }
 
+// Candidates of a plan's kind that its model has.
+static unsigned long candidates_of(const fc_plan_info *info) {
+    const uint32_t each = info->candidates == FC_CANDIDATES_SUBLAYERS ? 1 : 2;
+    const int blocks = info->candidates == FC_CANDIDATES_BLOCKS;
+    const uint64_t *own = info->parameters;
+    unsigned long n = 0;
+    for (uint32_t s = info->candidates == FC_CANDIDATES_FFN; s < 2 * info->model.n_blocks;
+         s += each)
+        n += !own || own[s] || (blocks && own[s + 1]);
+    return n;
+}
+
 static void put_summary(const fc_plan *p, const fc_model *m) {
     static const char *const nouns[] = {"sublayers", "attentions", "FFNs", "blocks"};
     const fc_plan_info *info = fc_plan_about(p);
-    uint32_t all = info->model.n_blocks * (info->candidates == FC_CANDIDATES_SUBLAYERS ? 2u : 1u);
     double parameters = removed_parameters(p, m);
     char saved[40], advice[512];
     if (*fc_plan_advice(p, advice, sizeof advice)) puts(advice);
     printf("removed %llu of %lu %s: %s parameters, %.1f %% of the model; ",
-           (unsigned long long)info->n_steps, (unsigned long)all, nouns[info->candidates],
+           (unsigned long long)info->n_steps, candidates_of(info), nouns[info->candidates],
            short_number(parameters, "KMBT", saved, sizeof saved),
            100 * parameters / (double)info->model.n_parameters);
     printf("work of %.1f forward passes instead of %.1f", info->cost.lanes,

@@ -542,6 +542,10 @@ t_ok "the plan is in config.json" grep -q '"format": "finercut-plan-1"' out-hf/c
 t_ok "the plan is in the GGUF file" grep -aq 'finercut-plan-1' out-gguf
 t_ok "the card says what went" grep -q "^This is .*sublayers .* removed, by finercut" \
     out-hf/README.md
+t_ok "two of six removed" run 0 export "$sharded" --plan race.json --remove 2 --format hf \
+    -o out-four
+t_ok "prune what is left" run 0 prune out-four --tokens tokens.json --remove 1 -o four.json
+t_ok "of four" grep -q '^removed 1 of 4 sublayers: ' "$out"
 t_ok "export --shard-size" run 0 export "$sharded" --plan race.json --format hf --shard-size 20K \
     -o out-shards
 t_ok "more files" [ "$(find out-shards -name 'model-*.safetensors' | wc -l)" -gt 2 ]

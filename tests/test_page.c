@@ -193,6 +193,11 @@ static void test_plan(void) {
          "the advice: %s", advice);
     p->info.n_steps = 0;
     T_OK(strstr(draw_plan(p), "0 of 8") && !*fc_plan_advice(p, advice, sizeof advice), "no steps");
+    uint64_t parameters[12] = {9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 9, 9}; // a model without attn.2, ffn.3
+    p->info.parameters = parameters;
+    T_OK(strstr(draw_plan(p), "0 of 6") && strstr(page.bytes, "0 of 5 attention, 0 of 5 FFN") &&
+             strstr(page.bytes, "title='ffn.3: not a candidate'"),
+         "what the model lacks is no candidate");
     free(first);
     fc_plan_free(p);
 }
@@ -462,6 +467,36 @@ static void test_many(void) {
     for (int i = 0; i < 3; i++) fc_plan_free(own[i]);
 }
 
+// A map is as large as the model times the steps, however few scores the plan has, so a long model
+// has none. Many tasks take memory by their number, not by its square.
+static void test_large(void) {
+    enum { BLOCKS = 300, TASKS = 3000 };
+    memory m;
+    fc_page_desc desc;
+    fci_context c;
+    fci_context_basic(&c, NULL);
+    fci_buffer b = fci_buffer_of(&c);
+    fc_plan *plan = make_plan(NULL, FC_CANDIDATES_SUBLAYERS, BLOCKS, 0, 40, 0);
+    const char *html = draw_plan(plan);
+    T_OK(!strstr(html, "class='heat") && strstr(html, "The map of its scores is left out"),
+         "a map of %d blocks", BLOCKS);
+    fc_plan_free(plan);
+    fci_puts(&b, "{\"model\":\"x\",\"removed\":[],\"tasks\":{");
+    for (int i = 0; i < TASKS; i++)
+        fci_putf(&b, "%s\"t%d\":{\"acc\":1,\"n\":1}", i ? "," : "", i);
+    fci_puts(&b, "}}");
+    const fc_memory_file file = {"e.json", b.p, b.n};
+    memset(&m, 0, sizeof m);
+    memset(&desc, 0, sizeof desc);
+    desc.env = memory_env(&m);
+    desc.files = &file;
+    desc.n_files = 1;
+    draw(&desc);
+    T_OK(m.peak < 30000000, "%d tasks: %llu bytes", TASKS, (unsigned long long)m.peak);
+    fc_text_free(&page); // which is of this memory
+    fci_buffer_free(&b);
+}
+
 // ---- what means harm
 
 static void test_hostile(void) {
@@ -699,6 +734,7 @@ int main(void) {
     test_table();
     test_any();
     test_many();
+    test_large();
     test_hostile();
     test_colours();
     test_script();
