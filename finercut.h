@@ -20785,6 +20785,7 @@ FCI_FN fc_code fci_chat_gguf(fc_chat *c, fci_chat_found *found) {
 FCI_FN fc_code fci_chat_find_end(fc_chat *c, fc_error *err) {
     const char *tail = strstr(c->row->assistant, "{}") + 2;
     fc_tokens ids;
+    tail += *tail == ' '; // llama-2's
     const fci_str end = *tail == '{' ? c->eos : fci_sn(tail, strcspn(tail, "\n "));
     fc_code code = fc_tokenize(c->t, end.p, end.n, 0, &ids, err);
     if (code) return code;

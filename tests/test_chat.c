@@ -452,6 +452,34 @@ static void test_hostile(void) {
     free(huge);
 }
 
+// Every format has one token that ends a turn, where the vocabulary has it.
+static void test_ends(void) {
+    static const char *const ends[] = {"</s>",          "<|im_end|>", "<|eot_id|>",
+                                       "<end_of_turn>", "<|end|>",    "<|end_of_text|>", R1_END};
+    char json[2048] = "{\"added_tokens\":[";
+    fc_chat chat;
+    uint32_t id;
+    for (unsigned i = 0; i < sizeof ends / sizeof *ends; i++)
+        snprintf(json + strlen(json), sizeof json - strlen(json),
+                 "%s{\"id\":%u,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,"
+                 "\"rstrip\":false,\"normalized\":false,\"special\":true}",
+                 i ? "," : "", i, ends[i]);
+    strcat(json, "],\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}");
+    const fc_memory_file file = {"tokenizer.json", json, strlen(json)};
+    fc_tokenizer *t = fc_tokenizer_open_memory(&file, 1, NULL, &err);
+    if (!T_OK(t != NULL, "%s", err.msg)) return;
+    memset(&chat, 0, sizeof chat);
+    chat.t = t;
+    chat.eos = fci_s("</s>");
+    for (size_t i = 0; i < FCI_CHAT_ROWS; i++) {
+        chat.row = &fci_chat_rows[i];
+        const bool eos = strstr(chat.row->assistant, "{e}") != NULL;
+        T_OK(!fci_chat_find_end(&chat, &err) && fci_chat_end(&chat, &id) && eos == (id == 0),
+             "%s has an end", chat.row->name);
+    }
+    fc_tokenizer_close(t);
+}
+
 static void test_lines(void) {
     static const struct {
         const char *lines, *words; // words NULL: good
@@ -747,6 +775,7 @@ int main(void) {
     test_arrangements();
     test_places();
     test_hostile();
+    test_ends();
     test_lines();
     test_members();
     test_generator();
