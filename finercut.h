@@ -2879,6 +2879,7 @@ FCI_FN bool fci_drafts_is_mounted(const fci_drafts_file *f) {
 
 FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **file) {
     fci_drafts_file *f = (fci_drafts_file *)calloc(1, sizeof *f);
+    struct stat old;
     bool device = false;
     if (!f) return ENOMEM;
     f->fd = f->folder = -1;
@@ -2893,6 +2894,8 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
         if (!error && fci_drafts_is_mounted(f)) error = FCI_PLATFORM_MOUNTED;
 #endif
         if (!error) error = fci_drafts_make(f, folder);
+        if (!error && stat(f->final_path, &old) == 0) // what is replaced keeps its permissions
+            (void)fchmod(f->fd, (mode_t)((old.st_mode & 0777u) | (folder ? 0700u : 0)));
         if (alone) (void)flock(f->folder, LOCK_UN);
     }
     if (error) return fci_drafts_close_output(f, error);

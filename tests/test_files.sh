@@ -484,6 +484,13 @@ t_ok "a file's mode is by umask" [ "$(mode moded.svg)" = "-rw-r-----" ]
 (umask 077; "$finercut" export model --plan kept.json --format hf --quiet -o moded)
 t_ok "a folder's mode is by umask" [ "$(mode moded)" = "drwx------" ]
 t_ok "and its files'" [ "$(mode moded/config.json)" = "-rw-------" ]
+chmod 604 moded.svg
+(umask 022; "$finercut" report kept.json -o moded.svg)
+t_ok "a file that is replaced keeps its mode" [ "$(mode moded.svg)" = "-rw----r--" ]
+rm -r moded
+mkdir -m 510 moded
+(umask 022; "$finercut" export model --plan kept.json --format hf --quiet -o moded)
+t_ok "a folder too, writable" [ "$(mode moded)" = "drwx--x---" ]
 rm -r moded moded.svg
 
 run 0 report kept.json -o mark.svg
