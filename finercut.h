@@ -16558,7 +16558,6 @@ typedef struct fci_attention_job {
     const fci_kernels *kernels;
     const fci_attention *a;
     const fci_attention_lane *lanes;
-    size_t n_lanes;
     size_t group;   // heads that share a KV head
     size_t queries; // of one task, at most
     size_t padded;  // head_dim, rounded up to the tile
@@ -16785,7 +16784,6 @@ FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
     size_t n_blocks = 0;
     fci_attention_begin(&j, c, a);
     j.lanes = lanes;
-    j.n_lanes = n_lanes;
     j.scratch = (float *)scratch;
     for (size_t i = 0; i < n_lanes; i++) n_blocks += (lanes[i].n_q + j.queries - 1) / j.queries;
     fci_parallel_for(c, n_blocks * a->n_kv_heads, fci_attention_task, &j);
@@ -22768,7 +22766,7 @@ FINERCUT_API fc_code fc_budget_parse(const char *text, fc_budget *out, fc_error 
     const double scale = fci_budget_scale(b.unit, suffix);
     if (b.unit == FC_UNIT_NONE || !(scale > 0) ||
         fci_json_start(&r, NULL, from, (size_t)(end - from), NULL) ||
-        fci_json_step(&r, &number) || number.type != FCI_JSON_NUMBER)
+        fci_json_step(&r, &number) || number.type != FCI_JSON_NUMBER || r.at < r.n)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "until: expected params, bytes, time, distance or perplexity and an "
                         "amount, such as params:20%%, params:30M, bytes:90M, time:0.8, "
@@ -25645,6 +25643,11 @@ typedef struct fci_search_weight_at {
     uint32_t at;
 } fci_search_weight_at;
 
+// What can be ordered: NaN, where the output was not finite, is 0.
+FCI_FN double fci_search_weight(double x) {
+    return isnan(x) ? 0 : x;
+}
+
 FCI_FN int fci_search_race_compare(const void *a, const void *b) { // heaviest first
     const fci_search_weight_at *x = (const fci_search_weight_at *)a,
                                *y = (const fci_search_weight_at *)b;
@@ -25661,13 +25664,14 @@ FCI_FN fc_code fci_search_race_order(fci_search *s, fc_error *err) {
     if (!w) return FC_ERR_MEMORY;
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
         w[q].at = q;
-        w[q].weight = fci_search_part(s, values, values, q) / fci_search_length(s, q);
+        const double part = fci_search_part(s, values, values, q);
+        w[q].weight = fci_search_weight(part / fci_search_length(s, q));
     }
     qsort(w, s->tokens->n_sequences, sizeof *w, fci_search_race_compare);
     for (size_t q = 0; q < s->tokens->n_sequences; q++) s->sequences[q] = w[q].at;
     for (uint32_t i = 0; i < s->n_positions; i++) {
         w[i].at = i;
-        w[i].weight = isnan(values[i]) ? 0 : values[i];
+        w[i].weight = fci_search_weight(values[i]);
     }
     qsort(w, s->n_positions, sizeof *w, fci_search_race_compare);
     for (size_t i = 0; i < s->n_positions; i++) s->order[i] = w[i].at;
@@ -25711,7 +25715,7 @@ FCI_FN fc_code fci_search_race_round(fci_search *s, bool *more, fc_error *err) {
         if (fci_search_lost(s, r) || fci_search_complete(s, r)) continue;
         w[n].at = i;
         const double sum = r->known ? fci_search_ratio(s, r, s->leader) * s->leader->sum : r->guess;
-        w[n++].weight = fci_search_promise(s, r, sum);
+        w[n++].weight = fci_search_weight(fci_search_promise(s, r, sum));
     }
     qsort(w, n, sizeof *w, fci_search_race_by_guess);
     for (size_t i = 0; i < n; i++) fci_search_race_pieces(s, &s->runners[w[i].at]);
@@ -26637,7 +26641,7 @@ FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
     }
     const double most = fci_budget_most(&info->until, whole);
     fc_budget_text(&info->until, text, sizeof text);
-    if (whole <= most + 1e-12 * whole) // as fci_budget_met has it
+    if (whole <= most + 1e-12 * whole) // as fci_plan_reached has it
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "until: %s: expected less than the whole model has, which is %.17g", text,
                         whole);
@@ -28239,8 +28243,7 @@ FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t);
 
 typedef struct fci_tasks_kind {
     const char *name;
-    const char *between; // question and choice
-    bool greedy;         // no choice is right or wrong, but each token the likeliest or not
+    bool greedy; // no choice is right or wrong, but each token the likeliest or not
 } fci_tasks_kind;
 
 enum {
@@ -28250,10 +28253,9 @@ enum {
 };
 
 static const fci_tasks_kind fci_tasks_kinds[FCI_TASKS_KINDS] = {
-    {"choices", " ", false}, {"arc_easy", " ", false},   {"arc_challenge", " ", false},
-    {"piqa", " ", false},    {"openbookqa", " ", false}, {"boolq", " ", false},
-    {"winogrande", " ", false}, {"lambada", " ", true},  {"hellaswag", " ", false},
-    {"mmlu", " ", false},
+    {"choices", false}, {"arc_easy", false}, {"arc_challenge", false}, {"piqa", false},
+    {"openbookqa", false}, {"boolq", false}, {"winogrande", false}, {"lambada", true},
+    {"hellaswag", false}, {"mmlu", false},
 };
 
 // How a file may look. Templates hold {member}, a string of the item: `member.member`, or an index;
@@ -28439,12 +28441,12 @@ FCI_FN void fci_tasks_clean(const fci_tasks_reader *r, fci_str *s, char *p) {
     size_t n = 0;
     memmove(p, inner.p, inner.n);
     s->n = fci_tasks_replace(p, inner.n, " [title]", ". ");
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = 0, open = 0; i < s->n; i++) { // before `open` nothing more is closed
         size_t end = i;
-        if (p[i] == '[')
+        if (p[i] == '[' && i >= open)
             while (end < s->n && p[end] != ']' && p[end] != '\n') end++;
-        if (p[i] == '[' && end < s->n && p[end] == ']') i = end;
-        else p[n++] = p[i];
+        if (end > i && end < s->n && p[end] == ']') i = end;
+        else p[n++] = p[i], open = (size_t)fci_max(open, end);
     }
     s->n = fci_tasks_replace(p, n, "  ", " ");
 }
@@ -28972,7 +28974,7 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     e.turns.c = c;
     e.chat = desc->chat;
     // a chat's answer follows the prompt at once, but where the blank is part of what is scored
-    e.between = e.chat && !task->kind->greedy ? "" : task->kind->between;
+    e.between = e.chat && !task->kind->greedy ? "" : " ";
     e.task = task;
     e.docs = r.docs;
     if (!code) code = fci_tasks_encode(t, &e, &r);
@@ -30554,12 +30556,13 @@ FCI_FN fc_code fci_heal_note_long(fci_heal *h, const char *key, fci_str text) {
 
 FCI_FN FCI_PRINTF(3, 4) fc_code
 fci_heal_note(fci_heal *h, const char *key, const char *format, ...) {
-    char text[160];
+    char text[160], clean[160];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return fci_heal_note_long(h, key, fci_s(text));
+    fci_utf8_clean(clean, sizeof clean, text, strlen(text)); // as it will be read again
+    return fci_heal_note_long(h, key, fci_s(clean));
 }
 
 FCI_FN fc_code fci_heal_note_number(fci_heal *h, const char *key, double value) {

@@ -88,7 +88,8 @@ static void test_texts(void) {
     static const char *const bad[] = {
         "", "params", "params:", "params:%", "params:0", "params:0%", "params:100%", "params:120%",
         "params:-20%", "params:0.5", "params:nan", "params:inf", "params:1e400", "params:0x10",
-        "params:20%%", "params:30G", "params:30m", "params: 20%", "params:+20%", "params:20% ",
+        "params:20%%", "params:30-5M", "params:30e", "params:3.", "params:30G", "params:30m",
+        "params: 20%", "params:+20%", "params:20% ",
         "bytes:90B", "bytes:90MB", "bytes:0", "bytes:-1", "time:0", "time:1", "time:1.5",
         "time:-0.5", "time:3K", "time:NaN", "distance:0", "distance:-1", "distance:5%",
         "perplexity:0.9", "perplexity:20%", "perplexity:1K", "perplexity:inf", "perplexity:",

@@ -533,6 +533,7 @@ static fc_heal_desc some_desc(const char *path) {
     memset(&d, 0, sizeof d);
     d.own = strstr(path, ".gguf") ? 0 : own_tokens; // those name no token to start with
     d.length = 16;
+    d.text_name = "caf\xe9.txt"; // no UTF-8
     return d;
 }
 

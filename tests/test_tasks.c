@@ -140,6 +140,8 @@ static const prompt prompts[] = {
      "'endings':['stops.','goes [title] on  now'],'label':'1'}", 1, 2,
      {"Singing: A man sings. He then", "Singing: A man sings. He then"},
      {" stops.", " goes. on now"}, {6, 11}},
+    {"hellaswag", "{'activity_label':'A [x][ [y]man','ctx_a':'[b [','ctx_b':'','endings':['[a]b',"
+     "'c] d'],'label':'1'}", 1, 2, {"A man: [b [", "A man: [b ["}, {" b", " c] d"}, {1, 4}},
     {"hellaswag", "{'query':'A man sings. He','choices':['stops.','goes'],'gold':0}", 0, 2,
      {"A man sings. He", "A man sings. He"}, {" stops.", " goes"}, {6, 4}},
     {"mmlu_x", "{'question':' What is up?','subject':'the_sky','choices':['sea','sky','sand',"
