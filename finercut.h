@@ -4880,12 +4880,14 @@ FCI_FN int fci_output_not_empty(void *user, const char *name) {
     return EEXIST;
 }
 
-// May what is at `path` give way to an output of that kind?
+// Can `path` be written, and may what is there give way to an output of that kind?
 FCI_FN fc_code fci_output_replaces(const fci_context *c, const char *path, fc_output_kind kind,
                                    fc_error *err) {
     fc_output_kind found;
     if (!*path)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path, got an empty one");
+    if (!c->io.create)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files", path);
     if (c->io.create != fci_platform_create) return FC_OK; // the caller's files, the caller's rules
     if (kind == FC_OUTPUT_FOLDER) {
         const int error = fci_platform_list(path, fci_output_not_empty, NULL);
@@ -5044,8 +5046,6 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err) {
     void *file;
-    if (!c->io.create)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files", path);
     fc_code code = fci_output_replaces(c, path, kind, err);
     if (code) return code;
     int error = c->io.create(c->io.user, path, &file);
@@ -5262,9 +5262,8 @@ FINERCUT_API fc_output *fc_output_open(const char *path, fc_output_kind kind, co
     fci_context c;
     fci_clear(err);
     if (fci_context_checked(&c, env, err)) return NULL;
-    if (!path || (unsigned)kind >= FC_OUTPUT_COUNT || kind == FC_OUTPUT_FOLDER || !c.io.create) {
-        fci_fail(err, FC_ERR_ARGUMENT, 0,
-                 "output: expected the path and kind of a file that the fc_io in use can write");
+    if (!path || (unsigned)kind >= FC_OUTPUT_COUNT || kind == FC_OUTPUT_FOLDER) {
+        fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected the path and kind of a file");
         return NULL;
     }
     if (fci_output_replaces(&c, path, kind, err)) return NULL;
@@ -30814,9 +30813,6 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
     if (!partial) return FC_ERR_MEMORY;
     snprintf(partial, n + 9, "%s.partial", d->path);
     h->partial = partial;
-    if (!c->io.create)
-        return fci_fail(h->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
-                        d->path);
     const char *const paths[] = {d->path, partial};
     for (int i = 0; i < 2; i++) {
         bool there = false;
@@ -33974,9 +33970,6 @@ FCI_FN fc_code fci_package_check(fci_export *x) {
         return fci_fail(x->err, FC_ERR_UNSUPPORTED, 0,
                         "format %s: directories are written by the library's own fc_io only",
                         fc_export_format_name(d->format));
-    if (!x->c->io.create)
-        return fci_fail(x->err, FC_ERR_ARGUMENT, 0, "%s: the fc_io in use cannot write files",
-                        d->path);
     const char *const inputs[] = {x->m->path, x->m->healed_path};
     const char *output = gguf ? d->path : fci_folder_name(&x->arena, d->path, x->err);
     if (!output) return FC_ERR_MEMORY;

@@ -169,6 +169,10 @@ static void test_world(void) {
     }
     fc_env env = memory_env(&files);
     REFUSED(ARGUMENT, fc_file_write("y", &env, "x", 1, &err), "the fc_io in use cannot write");
+    REFUSED(ARGUMENT, fc_output_check("y", FC_OUTPUT_ANY, NULL, 0, &env, &err),
+            "y: the fc_io in use cannot write");
+    NO_HANDLE(ARGUMENT, fc_output_open("y", FC_OUTPUT_ANY, &env, &err),
+              "y: the fc_io in use cannot write");
     env.io.map = NULL;
     env.io.unmap = NULL;
     T_OK(fc_file_read("x", &env, &text, &err) == FC_OK && text.length == 1,
