@@ -4373,11 +4373,11 @@ FCI_FN const char *fci_base_name(const char *path);
 FCI_FN int fci_input_open(const fci_context *c, const char *path, void **handle, uint64_t *size);
 FCI_FN int fci_input_read(const fci_context *c, void *handle, void *buffer, size_t length);
 FCI_FN void fci_input_close(const fci_context *c, void *handle);
+FCI_FN bool fci_input_listed(const fci_context *c); // false: they are in no folder to list
 // The path that stands for files in memory, or NULL with *err filled.
 FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
                                    const char *function, fc_error *err);
-// Zeroed allowed; leaves it zeroed.
-FCI_FN void fci_file_close(fci_file *f);
+FCI_FN void fci_file_close(fci_file *f); // zeroed allowed; leaves it zeroed
 // Whether the system has mapped it, so that its bytes can leave memory and come back.
 FCI_FN bool fci_file_returns(const fci_file *f);
 // Gives back the memory of n bytes of such a file, if they are in it.
@@ -4488,6 +4488,10 @@ FCI_FN int fci_input_read(const fci_context *c, void *handle, void *buffer, size
     if (length > file->size) return EIO;
     memcpy(buffer, file->data, length);
     return 0;
+}
+
+FCI_FN bool fci_input_listed(const fci_context *c) {
+    return !c->files && c->io.open == fci_platform_open;
 }
 
 FCI_FN void fci_input_close(const fci_context *c, void *handle) {
@@ -4634,8 +4638,7 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
 // where it is of another kind.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err);
-// Saves a buffer at `path` and gives it to *out, zeroed; one of the two may be NULL. The buffer is
-// empty then.
+// Saves a buffer, empty then, at `path` and gives it to *out, zeroed; one of both may be NULL.
 FCI_FN fc_code fci_file_give(fci_buffer *b, fc_output_kind kind, const char *path, fc_text *out,
                              fc_error *err);
 // A context of `env`, which may be NULL, with one thread and no kernels; there is nothing to free.
@@ -4650,6 +4653,7 @@ typedef enum fci_part {
     FCI_PART_OTHER, FCI_PART_ANEW, FCI_PART_COPIED, FCI_PART_SETTINGS, FCI_PART_TEMPLATES
 } fci_part;
 FCI_FN fci_part fci_output_part(const char *name);
+FCI_FN bool fci_output_part_name(size_t i, char name[64]); // of those it knows; false: no more
 #define FCI_TEMPLATES_FOLDER "additional_chat_templates"
 
 // ---- private to this section
@@ -4812,6 +4816,15 @@ FCI_FN bool fci_output_is_terms(const char *name) {
     }
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) end = end || strcmp(dot, ends[i]) == 0;
     return stem && end;
+}
+
+// With nothing where there may be any characters.
+FCI_FN bool fci_output_part_name(size_t i, char name[64]) {
+    if (i >= sizeof fci_output_parts / sizeof *fci_output_parts) return false;
+    const char *p = fci_output_parts[i].name;
+    const size_t n = strcspn(p, "*");
+    snprintf(name, 64, "%.*s%s", (int)n, p, p[n] ? p + n + 1 : "");
+    return true;
 }
 
 FCI_FN fci_part fci_output_part(const char *name) {
@@ -8335,7 +8348,7 @@ FCI_FN fc_code fci_container_directory_other(fc_container *c, fci_arena *a, cons
                                              const fc_error *not_a_file, fc_error *err) {
     uint32_t n_shards;
     fc_code code = fci_container_directory_shards(c, a, directory, &n_shards, err);
-    const bool listed = c->context.io.open == fci_platform_open; // fc_io cannot list
+    const bool listed = fci_input_listed(&c->context);
     if (!code && !n_shards && listed) code = fci_container_directory_gguf(directory, err);
     if (!code && !n_shards && listed)
         code = fci_container_directory_cache(&c->context, a, directory, err);
@@ -12193,7 +12206,7 @@ FCI_FN fc_code fci_templates_list(const fci_context *c, fci_arena *arena, const 
     char *folder = fci_path_join(arena, model, FCI_TEMPLATES_FOLDER, err);
     if (!folder) return FC_ERR_MEMORY;
     bool there = false;
-    int error = c->files ? 0 : fci_platform_find_folder(folder, &there);
+    int error = fci_input_listed(c) ? fci_platform_find_folder(folder, &there) : 0;
     if (there) error = fci_platform_list(folder, each, user);
     for (size_t i = 0; i < c->n_files && !error; i++) {
         const char *file = fci_templates_below(c->files[i].name);
@@ -31937,7 +31950,7 @@ FCI_FN int fci_beside_is_ours(fci_export *x, const char *folder, bool *ours) {
 
 FCI_FN fc_code fci_beside_is_inside(fci_export *x, const char *name, bool *inside) {
     const size_t most = 1024; // bytes of a link
-    *inside = x->c->files || x->c->io.open != fci_platform_open; // the caller's files
+    *inside = !fci_input_listed(x->c); // the caller's files
     if (*inside) return FC_OK;
     const char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     for (int hops = 0; hops < 16 && path; hops++) {
@@ -33718,7 +33731,7 @@ FCI_FN int fci_along_each(void *user, const char *name) {
     char *path = fci_path_join(&x->arena, x->m->path, name, x->err);
     if (!path) return 1;
     if (how == FCI_PART_ANEW || strcmp(name, "tokenizer_config.json") == 0) return 0;
-    const int error = x->c->files ? 0 : fci_platform_find_folder(path, &folder);
+    const int error = fci_input_listed(x->c) ? fci_platform_find_folder(path, &folder) : 0;
     if (error) {
         fci_io_error(x->err, path, "open", error);
         return error;
@@ -33737,9 +33750,13 @@ FCI_FN int fci_along_each(void *user, const char *name) {
 }
 
 FCI_FN fc_code fci_along_all(fci_export *x) {
-    int error = x->c->files ? 0 : fci_platform_list(x->m->path, fci_along_each, x);
+    const bool listed = fci_input_listed(x->c);
+    char name[64];
+    int error = listed ? fci_platform_list(x->m->path, fci_along_each, x) : 0;
     for (size_t i = 0; i < x->c->n_files && !error; i++)
         error = fci_along_each(x, x->c->files[i].name);
+    for (size_t i = 0; !listed && !x->c->files && !error && fci_output_part_name(i, name); i++)
+        if (fci_output_part(name) != FCI_PART_TEMPLATES) error = fci_along_each(x, name);
     if (error && !x->err->code) return fci_io_error(x->err, x->m->path, "list", error);
     return x->err->code ? x->err->code : fci_along_settings(x, "tokenizer_config.json");
 }

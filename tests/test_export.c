@@ -198,6 +198,47 @@ static void test_placeholders(void) {
     remove_tree(out);
 }
 
+static int demo_open(void *user, const char *path, void **file, uint64_t *size) {
+    const size_t n = strlen(in);
+    char demo[256];
+    snprintf(demo, sizeof demo, "examples/demo%s", path + (strncmp(path, in, n) == 0 ? n : 0));
+    return fci_platform_open(user, strncmp(path, in, n) == 0 ? demo : path, file, size);
+}
+
+// A folder of the caller's fc_io, which cannot list: its files go along by their names, and nothing
+// is asked of the system's folder of that name.
+static void test_own_io(void) {
+    char path[256];
+    fc_model_desc desc;
+    fc_export_desc to;
+    fc_error err;
+    memset(&desc, 0, sizeof desc);
+    memset(&to, 0, sizeof to);
+    desc.env.io = fci_platform_io();
+    desc.env.io.open = demo_open;
+    to.format = FC_EXPORT_HF_MASKED;
+    to.path = out;
+    for (int there = 0; there < 2; there++) { // in the system, too: with a template
+        fc_model *m = fc_model_open(in, &desc, &err);
+        if (!T_OK(m != NULL, "%s", err.msg)) return;
+        T_OK(fc_export(m, NULL, &to, &err) == FC_OK, "%s", err.msg);
+        fc_chat *chat = fc_chat_open(m, NULL, &err);
+        T_OK(!chat && err.code == FC_ERR_MISMATCH, "no template: %s", err.msg);
+        fc_chat_close(chat);
+        fc_model_close(m);
+        snprintf(path, sizeof path, "%s/tokenizer.json", out);
+        T_OK(fci_platform_same(path, path), "%s", path);
+        remove_tree(out);
+        if (there) break;
+        snprintf(path, sizeof path, "%s/" FCI_TEMPLATES_FOLDER, in);
+        T_OK(!fci_platform_make_folder(in) && !fci_platform_make_folder(path), "%s", path);
+        strcat(path, "/default.jinja");
+        FILE *f = fopen(path, "wb");
+        T_OK(f && fputs("x", f) >= 0 && !fclose(f), "%s", path);
+    }
+    remove_tree(in);
+}
+
 static long writes_left; // -1: all succeed
 
 static int failing_write(void *user, void *file, const void *data, size_t n) {
@@ -370,5 +411,6 @@ int main(void) {
     test_failures("tests/data/llama_f32_bias", FC_EXPORT_HF);
     test_failures("tests/data/llama_q8_0.gguf", FC_EXPORT_HF_MASKED);
     test_tokenizers();
+    test_own_io();
     return t_end("test_export");
 }
