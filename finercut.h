@@ -12253,6 +12253,10 @@ FCI_FN fc_code fci_templates_json(fci_templates *t, const fci_json *chat, const 
     const fci_json *n = chat->count ? fci_json_first(chat) : NULL;
     fc_code code = FC_OK;
     if (chat->type == FCI_JSON_STRING) return fci_templates_found(t, fci_s("default"), chat->text);
+    if (chat->type != FCI_JSON_ARRAY && chat->type != FCI_JSON_OBJECT) {
+        code = fci_json_bad(t->err, chat, "chat_template", "a text, or texts with names");
+        return fci_wrap(t->err, code, "%s", file);
+    }
     for (uint32_t i = 0; i < chat->count && !code; i++) {
         const fci_json *name = n, *text = n + 1;
         if (chat->type == FCI_JSON_ARRAY) {
@@ -21371,7 +21375,7 @@ FCI_FN fc_code fci_cache_open(fci_cache *cache, const fc_model *m, const uint8_t
 FCI_FN uint64_t fci_cache_bytes(const fc_model *m, const uint8_t *mask, uint32_t capacity) {
     const fci_hyper *h = &m->hyper;
     uint64_t n = 0;
-    for (size_t b = 0; b < h->n_blocks; b++) n += mask[2 * b];
+    for (size_t b = 0; b < h->n_blocks; b++) n += mask[2 * b] != 0;
     return n * 2 * h->n_kv_heads * h->head_dim * capacity * sizeof(float);
 }
 

@@ -238,6 +238,9 @@ static void test_caches(world *w, const char *path) {
         }
     }
     T_OK(fci_cache_bytes(w->m, w->none, 100) == 0, "%s: no attention, no cache", path);
+    uint8_t other[sizeof w->all];
+    for (size_t i = 0; i < sizeof other; i++) other[i] = w->all[i] ? 7 : 0; // also true
+    T_OK(fci_cache_bytes(w->m, other, 9) == fci_cache_bytes(w->m, w->all, 9), "%s: a cache", path);
     fci_engine_close(&e);
 }
 
