@@ -6698,21 +6698,14 @@ FCI_INLINE uint64_t fci_number_encode_32(const float *x, uint64_t n, int bits, b
     return n;
 }
 
-FCI_FN uint64_t fci_number_encode_q4_0(const float *x, uint64_t n, uint8_t *b) {
-    return fci_number_encode_32(x, n, 4, false, b);
-}
-
-FCI_FN uint64_t fci_number_encode_q4_1(const float *x, uint64_t n, uint8_t *b) {
-    return fci_number_encode_32(x, n, 4, true, b);
-}
-
-FCI_FN uint64_t fci_number_encode_q5_0(const float *x, uint64_t n, uint8_t *b) {
-    return fci_number_encode_32(x, n, 5, false, b);
-}
-
-FCI_FN uint64_t fci_number_encode_q5_1(const float *x, uint64_t n, uint8_t *b) {
-    return fci_number_encode_32(x, n, 5, true, b);
-}
+#define FCI_NUMBER_CODED(name, call)                                                               \
+    FCI_FN uint64_t fci_number_encode_##name(const float *x, uint64_t n, uint8_t *b) {             \
+        return fci_number_encode_##call;                                                           \
+    }
+FCI_NUMBER_CODED(q4_0, 32(x, n, 4, false, b))
+FCI_NUMBER_CODED(q4_1, 32(x, n, 4, true, b))
+FCI_NUMBER_CODED(q5_0, 32(x, n, 5, false, b))
+FCI_NUMBER_CODED(q5_1, 32(x, n, 5, true, b))
 
 // ---- K-quants. The scale (and start) of each group of weights is searched for the least squared
 // error in integers and quotients, which are the same with any compiler. Then those of all groups
@@ -6882,13 +6875,8 @@ FCI_INLINE uint64_t fci_number_encode_above(const float *x, uint64_t n, int bits
     return n;
 }
 
-FCI_FN uint64_t fci_number_encode_q4_k(const float *x, uint64_t n, uint8_t *b) {
-    return fci_number_encode_above(x, n, 4, b);
-}
-
-FCI_FN uint64_t fci_number_encode_q5_k(const float *x, uint64_t n, uint8_t *b) {
-    return fci_number_encode_above(x, n, 5, b);
-}
+FCI_NUMBER_CODED(q4_k, above(x, n, 4, b))
+FCI_NUMBER_CODED(q5_k, above(x, n, 5, b))
 
 // The scale of sixteen weights from -32 to 31.
 FCI_FN float fci_number_search_around(const float *x) {
@@ -8862,7 +8850,12 @@ enum { FCI_VOCAB_MAX = 1 << 28 };
 
 // The tables; each ends with a row without names.
 FCI_FN const fci_field *fci_fields(void);
-FCI_FN const fci_activation_name *fci_activation_names(void);
+static const fci_activation_name fci_activation_names[] = {
+    {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
+    {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
+    {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
+    {NULL, FCI_SILU},
+};
 
 // ---- private to this section
 
@@ -8936,19 +8929,8 @@ static const fci_field fci_fields_table[] = {
     {NULL, NULL, 0, FCI_FIELD_COUNT, 0, 0, 0, 0},
 };
 
-static const fci_activation_name fci_fields_activations[] = {
-    {"silu", FCI_SILU}, {"swish", FCI_SILU}, {"gelu", FCI_GELU},
-    {"gelu_new", FCI_GELU_TANH}, {"gelu_pytorch_tanh", FCI_GELU_TANH}, {"gelu_fast", FCI_GELU_TANH},
-    {"relu", FCI_RELU}, {"relu2", FCI_RELU_SQUARED},
-    {NULL, FCI_SILU},
-};
-
 FCI_FN const fci_field *fci_fields(void) {
     return fci_fields_table;
-}
-
-FCI_FN const fci_activation_name *fci_activation_names(void) {
-    return fci_fields_activations;
 }
 
 // >> slots
@@ -8980,21 +8962,15 @@ typedef struct fci_slot_part {
 } fci_slot_part;
 
 // The parts of all slots; ends with one of FCI_SLOT_COUNT.
-FCI_FN const fci_slot_part *fci_slot_parts(void);
-// The size of an extent in this model; FCI_DIM_NONE: 1.
-FCI_FN uint64_t fci_slot_dim(const fci_hyper *h, fci_extent dim);
-
-// ---- private to this section
-
-static const fci_slot_part fci_slots_parts[] = {
+static const fci_slot_part fci_slot_parts[] = {
     {FCI_QKV, FCI_Q, FCI_DIM_Q}, {FCI_QKV, FCI_K, FCI_DIM_KV}, {FCI_QKV, FCI_V, FCI_DIM_KV},
     {FCI_GATE_UP, FCI_GATE, FCI_DIM_FF}, {FCI_GATE_UP, FCI_UP, FCI_DIM_FF},
     {FCI_SLOT_COUNT, FCI_SLOT_COUNT, FCI_DIM_NONE},
 };
+// The size of an extent in this model; FCI_DIM_NONE: 1.
+FCI_FN uint64_t fci_slot_dim(const fci_hyper *h, fci_extent dim);
 
-FCI_FN const fci_slot_part *fci_slot_parts(void) {
-    return fci_slots_parts;
-}
+// ---- private to this section
 
 FCI_FN uint64_t fci_slot_dim(const fci_hyper *h, fci_extent dim) {
     switch (dim) {
@@ -9422,11 +9398,7 @@ typedef struct fci_stub_part {
     const char *name;
     fci_extent rows, cols;
 } fci_stub_part;
-FCI_FN const fci_stub_part *fci_stub_parts(fc_kind kind); // [FCI_STUB_PARTS]
-
-// ---- private to this section
-
-static const fci_stub_part fci_pruned_stubs[FC_KIND_COUNT][FCI_STUB_PARTS] = {
+static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
     {{"attn_norm", FCI_DIM_HIDDEN, FCI_DIM_NONE}, {"attn_q", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
      {"attn_k", FCI_DIM_HEAD, FCI_DIM_HIDDEN}, {"attn_v", FCI_DIM_HEAD, FCI_DIM_HIDDEN},
      {"attn_output", FCI_DIM_HIDDEN, FCI_DIM_HEAD}},
@@ -9435,16 +9407,14 @@ static const fci_stub_part fci_pruned_stubs[FC_KIND_COUNT][FCI_STUB_PARTS] = {
      {NULL, FCI_DIM_NONE, FCI_DIM_NONE}},
 };
 
+// ---- private to this section
+
 FCI_FN bool fci_pruned_is_type(fci_str s) {
     return s.n > FCI_PRUNED_TYPE_N && memcmp(s.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
 }
 
 FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind) {
     return kind == FC_KIND_FFN ? h->ff : h->n_heads / h->n_kv_heads;
-}
-
-FCI_FN const fci_stub_part *fci_stub_parts(fc_kind kind) {
-    return fci_pruned_stubs[kind];
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
@@ -17473,7 +17443,7 @@ FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
 // llama.cpp needs tensors for a removed sublayer of a `deci` file, so one whose output weights are
 // zero counts as removed. Other weights may change in type and width.
 FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
-    const fci_stub_part *first = fci_stub_parts(kind), *p = first;
+    const fci_stub_part *first = fci_stub_parts[kind], *p = first;
     char name[FCI_NAME_MAX];
     while (p + 1 < first + FCI_STUB_PARTS && p[1].name) p++;
     snprintf(name, sizeof name, "blk.%llu.%s.weight", (unsigned long long)block, p->name);
@@ -17941,7 +17911,7 @@ FCI_FN fc_code fci_config_activation(fc_model *m, const fci_json *config, fc_err
     const fci_str name = act ? act->text : fci_s(m->architecture->activation);
     const bool named = !act || act->type == FCI_JSON_STRING;
     fci_shown shown;
-    for (const fci_activation_name *a = fci_activation_names(); a->name; a++)
+    for (const fci_activation_name *a = fci_activation_names; a->name; a++)
         if (named && fci_is(name, a->name)) {
             m->hyper.activation = a->activation;
             if (m->hyper.activation == FCI_GELU && (m->architecture->quirks & FCI_QUIRK_TANH))
@@ -18234,7 +18204,7 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
 
 // Marks a sublayer as removed. Tensors that are there for llama.cpp only count as read.
 FCI_FN void fci_config_stub(fc_model *m, uint64_t block, fc_kind kind) {
-    const fci_stub_part *parts = fci_stub_parts(kind);
+    const fci_stub_part *parts = fci_stub_parts[kind];
     m->present[2 * block + kind] = 0;
     for (size_t i = 0; i < 2 * FCI_STUB_PARTS && parts[i / 2].name; i++) {
         char name[FCI_NAME_MAX];
@@ -18475,8 +18445,7 @@ FCI_FN fc_code fci_weights_matrix(fc_model *m, const fci_weights_wanted *w, cons
         uint64_t rows = fci_slot_dim(&m->hyper, w->row->rows);
         return fci_weights_view(m, w, t, 0, rows, (fci_matrix *)place, err);
     }
-    for (const fci_slot_part *p = fci_slot_parts();
-         p->whole != FCI_SLOT_COUNT && !code; p++) {
+    for (const fci_slot_part *p = fci_slot_parts; p->whole != FCI_SLOT_COUNT && !code; p++) {
         if (p->whole != w->row->slot) continue;
         fci_weight *part = (fci_weight *)fci_weights_place(m, p->slot, w->block, 0);
         uint64_t rows = fci_slot_dim(&m->hyper, p->rows);
@@ -31633,8 +31602,7 @@ typedef struct fci_convert_part_list { // q, k and v, gate and up, or one matrix
 FCI_FN void fci_convert_parts(fci_export *x, const fci_tensor_row *row, uint32_t block,
                               fci_convert_part_list *list) {
     memset(list, 0, sizeof *list);
-    for (const fci_slot_part *p = fci_slot_parts(); p->whole != FCI_SLOT_COUNT;
-         p++) {
+    for (const fci_slot_part *p = fci_slot_parts; p->whole != FCI_SLOT_COUNT; p++) {
         if (p->whole != row->slot) continue;
         const fci_weight *w = (const fci_weight *)fci_weights_place(x->m, p->slot, block, 0);
         if (list->n == 0) list->bias = w->bias;
@@ -31831,7 +31799,7 @@ FCI_FN fc_code fci_convert_stubs(fci_export *x) {
     for (uint32_t i = 0; i < 2 * small.n_blocks; i++) { // the FFN of a block first
         const uint32_t b = i / 2;
         const fc_kind kind = i % 2 ? FC_KIND_ATTENTION : FC_KIND_FFN;
-        const fci_stub_part *p = fci_stub_parts(kind);
+        const fci_stub_part *p = fci_stub_parts[kind];
         if (x->number[b] == FCI_EXPORT_GONE || !fci_convert_is_stub(x, b, kind)) continue;
         for (size_t k = 0; k < FCI_STUB_PARTS && p[k].name; k++) {
             const bool vector = p[k].cols == FCI_DIM_NONE;
@@ -32304,7 +32272,7 @@ FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
             what = "which blocks have a window";
     for (uint32_t b = 0; b < h->n_blocks && h->n_experts; b++)
         if (!h->blocks[b].experts) what = "which blocks have experts";
-    for (const fci_activation_name *a = fci_activation_names(); a->name; a++)
+    for (const fci_activation_name *a = fci_activation_names; a->name; a++)
         if (strcmp(a->name, x->m->architecture->activation) == 0 && a->activation != h->activation)
             what = "the activation";
     said.query_scalar = 0;
@@ -38554,6 +38522,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_NO_BIASES
 #undef FCI_NO_FFN_BIAS
 #undef FCI_NO_TARGET
+#undef FCI_NUMBER_CODED
 #undef FCI_NUMBER_HEADED
 #undef FCI_OPERATORS_LIST
 #undef FCI_OWN_BIASES
