@@ -16991,7 +16991,6 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
 // A loop returns the operations (a multiply-add is two) of its `rounds`; it may change the 32
 // floats of `x`. Fourteen sums hide the latency of two units; c = x * c + y cannot be hoisted.
 typedef double (*fci_peak_fn)(size_t rounds, float *x);
-#define FCI_PEAK_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
 
 // With the instructions of the build.
 FCI_FN double fci_peak_scalar(size_t rounds, float *x) {
@@ -17078,58 +17077,34 @@ FCI_AMX FCI_FN double fci_peak_bf16_amx(size_t rounds, float *x) {
 #endif
 
 #if FCI_HAS_NEON
+// The NEON loops from one body; where there are 32 registers, with two sums in the place of one.
+#define FCI_PEAK_EACH(X, s, f)                                                                     \
+    X(0, s, f) X(1, s, f) X(2, s, f) X(3, s, f) X(4, s, f) X(5, s, f) X(6, s, f) X(7, s, f)        \
+    X(8, s, f) X(9, s, f) X(10, s, f) X(11, s, f) X(12, s, f) X(13, s, f)
+#define FCI_PEAK_LOAD_NEON(i, s, f) float32x4_t s##i = vld1q_f32(x + i);
+#define FCI_PEAK_ADD_NEON(i, s, f) s##i = f(s##i, a, b);
+#define FCI_PEAK_STORE_NEON(i, s, f) vst1q_f32(x, vaddq_f32(vld1q_f32(x), s##i));
+#define FCI_PEAK_NEON(name, target, operand, cast, add, each)                                      \
+    target FCI_FN double fci_peak_##name(size_t rounds, float *x) {                                \
+        const operand a = cast(vld1q_f32(x)), b = cast(vld1q_f32(x + 4));                          \
+        FCI_PEAK_ALL(FCI_PEAK_LOAD_NEON, )                                                         \
+        for (size_t k = 0; k < rounds; k++) { FCI_PEAK_ALL(FCI_PEAK_ADD_NEON, add) }               \
+        FCI_PEAK_ALL(FCI_PEAK_STORE_NEON, )                                                        \
+        return (double)rounds * FCI_PEAK_SUMS * 2 * each;                                          \
+    }
 #  if FCI_HAS_NEON32
-FCI_NEON FCI_FN double fci_peak_f32_neon(size_t rounds, float *x) {
-    const float32x4_t a = vld1q_f32(x), b = vld1q_f32(x + 4);
-#define X(i) float32x4_t s##i = vld1q_f32(x + i);
-    FCI_PEAK_EACH(X)
-#undef X
-    for (size_t k = 0; k < rounds; k++) {
-#define X(i) s##i = vmlaq_f32(s##i, a, b);
-        FCI_PEAK_EACH(X)
-#undef X
-    }
-#define X(i) vst1q_f32(x, vaddq_f32(vld1q_f32(x), s##i));
-    FCI_PEAK_EACH(X)
-#undef X
-    return (double)rounds * 14 * 2 * 4;
-}
+#    define FCI_PEAK_SUMS 14
+#    define FCI_PEAK_ALL(X, f) FCI_PEAK_EACH(X, s, f)
+FCI_PEAK_NEON(f32_neon, FCI_NEON, float32x4_t, , vmlaq_f32, 4)
 #  else
-FCI_FN double fci_peak_f32_neon(size_t rounds, float *x) {
-    const float32x4_t a = vld1q_f32(x), b = vld1q_f32(x + 4);
-#define X(i) float32x4_t s##i = vld1q_f32(x + i), t##i = s##i;
-    FCI_PEAK_EACH(X)
-#undef X
-    for (size_t k = 0; k < rounds; k++) {
-#define X(i) s##i = vfmaq_f32(s##i, a, b), t##i = vfmaq_f32(t##i, a, b);
-        FCI_PEAK_EACH(X)
-#undef X
-    }
-#define X(i) vst1q_f32(x, vaddq_f32(vld1q_f32(x), vaddq_f32(s##i, t##i)));
-    FCI_PEAK_EACH(X)
-#undef X
-    return (double)rounds * 28 * 2 * 4;
-}
+#    define FCI_PEAK_SUMS 28
+#    define FCI_PEAK_ALL(X, f) FCI_PEAK_EACH(X, s, f) FCI_PEAK_EACH(X, t, f)
+FCI_PEAK_NEON(f32_neon, FCI_NEON, float32x4_t, , vfmaq_f32, 4)
 #  endif
 #endif
 
 #if FCI_HAS_NEON_BF16
-FCI_NEON_BF16 FCI_FN double fci_peak_bf16_neon(size_t rounds, float *x) {
-    const bfloat16x8_t a = vreinterpretq_bf16_f32(vld1q_f32(x)),
-                       b = vreinterpretq_bf16_f32(vld1q_f32(x + 4));
-#define X(i) float32x4_t s##i = vld1q_f32(x + i), t##i = s##i;
-    FCI_PEAK_EACH(X)
-#undef X
-    for (size_t k = 0; k < rounds; k++) {
-#define X(i) s##i = vbfmmlaq_f32(s##i, a, b), t##i = vbfmmlaq_f32(t##i, a, b);
-        FCI_PEAK_EACH(X)
-#undef X
-    }
-#define X(i) vst1q_f32(x, vaddq_f32(vld1q_f32(x), vaddq_f32(s##i, t##i)));
-    FCI_PEAK_EACH(X)
-#undef X
-    return (double)rounds * 28 * 2 * 16;
-}
+FCI_PEAK_NEON(bf16_neon, FCI_NEON_BF16, bfloat16x8_t, vreinterpretq_bf16_f32, vbfmmlaq_f32, 16)
 #endif
 
 FCI_FN fci_peak_fn fci_peak_loop(fc_simd simd, fc_compute compute) {
@@ -38550,12 +38525,18 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PAUSE
 #undef FCI_PEAK
 #undef FCI_PEAK_ADD
+#undef FCI_PEAK_ADD_NEON
+#undef FCI_PEAK_ALL
 #undef FCI_PEAK_BYTES
 #undef FCI_PEAK_EACH
 #undef FCI_PEAK_LOAD
+#undef FCI_PEAK_LOAD_NEON
+#undef FCI_PEAK_NEON
 #undef FCI_PEAK_SECONDS
 #undef FCI_PEAK_STORE
+#undef FCI_PEAK_STORE_NEON
 #undef FCI_PEAK_SUM
+#undef FCI_PEAK_SUMS
 #undef FCI_PEEK
 #undef FCI_PERPLEXITY_LEAST
 #undef FCI_PERPLEXITY_MOST
