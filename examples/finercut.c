@@ -62,7 +62,7 @@ typedef struct options {
     const char *input; // the command's first argument
     char **words;      // all of the command line
     given_list more;   // those after it, where the command takes them
-    const char *text, *tokens, *output, *plan, *heal, *prompt, *later, *field, *system;
+    const char *text, *tokens, *output, *plan, *heal, *prompt, *field, *system;
     given_list tasks;
     prefixes along;
     shares points;
@@ -190,11 +190,12 @@ static int fail(const char *format, ...) {
 }
 
 // A message of the library with the command's flags for members of descriptions: one that comes
-// first, or `one` between such marks.
+// first, unless it is what the user calls the input, or `one` between such marks.
 static const char *as_flags(const session *s, const char *message, char *out, size_t size) {
-    const char *p = message;
+    const char *p = message, *input = s->o->input ? s->o->input : "";
     size_t n = 0;
-    for (int first = 1; *p && n + 1 < size; first = 0) {
+    const size_t own = strlen(input);
+    for (int first = strncmp(p, input, own) != 0 || p[own] != ':'; *p && n + 1 < size; first = 0) {
         const size_t mark = *p == '`', length = strspn(p + mark, FIELD_LETTERS);
         const char *name = mark || (first && p[length] == ':') ? p + mark : "";
         const char *flag = *name ? flag_of_field(s, name, length) : NULL;
@@ -1685,7 +1686,7 @@ static int read_tokens_json(session *s) {
     return code ? fail("%s: %s", source_name(s->o->tokens), s->err.msg) : STATUS_OK;
 }
 
-// The library's checks again, where the file's name is still known.
+// The library's check again, where the file's name is still known.
 static int check_tokens(const session *s) {
     const fc_tokens *t = &s->tokens;
     uint32_t vocabulary = fc_model_config(s->model)->vocab_size;
@@ -1693,9 +1694,7 @@ static int check_tokens(const session *s) {
         for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
             if (t->ids[k] >= vocabulary)
                 return fail("%s: sequence %llu, position %llu: expected a token id below the "
-                            "vocabulary's size %lu, "
-                            "got %lu",
-                            source_name(s->o->tokens ? s->o->tokens : s->o->text),
+                            "vocabulary's size %lu, got %lu", source_name(s->o->tokens),
                             (unsigned long long)i, (unsigned long long)(k - t->starts[i]),
                             (unsigned long)vocabulary, (unsigned long)t->ids[k]);
     return STATUS_OK;
@@ -1832,7 +1831,7 @@ static int read_text(session *s, cut_fn cut) {
     fc_text_free(&file);
     fc_tokens_free(&chats);
     if (status) return status;
-    return code ? fail("%s: %s", source_name(s->o->text), s->err.msg) : check_tokens(s);
+    return code ? fail("%s: %s", source_name(s->o->text), s->err.msg) : STATUS_OK;
 }
 
 // So many sequences from the start.
@@ -2118,7 +2117,6 @@ static int show_tokenizer(view *v, session *s) {
 }
 #endif
 
-// What --heal brought: an object of its own in JSON.
 #ifndef FINERCUT_NO_CHAT
 // The name of the template's format; a template that is not known is a fact, too.
 static int show_chat(view *v, session *s) {
@@ -2162,6 +2160,7 @@ static int show_ends(view *v, session *s) {
 }
 #endif
 
+// What --heal brought: an object of its own in JSON.
 static int show_healed(view *v, const session *s) {
     const fc_healed *h = fc_model_healed(s->model);
     view inner = {v->json, 0}, *w = v->json ? &inner : v;
@@ -2946,7 +2945,8 @@ static int run_prune(session *s) {
         return misused(s->command, "--seed: expected --search random or confident, or --own");
     if (s->o->resume && s->o->force)
         return misused(s->command, "expected one of --resume and --force, got both");
-    if (leads(s) && (output_check(s, FC_OUTPUT_PLAN) || check_replaced(s))) return STATUS_FAILED;
+    if (leads(s) && output_check(s, FC_OUTPUT_PLAN)) return STATUS_FAILED;
+    if (leads(s) && !s->o->dry_run && check_replaced(s)) return STATUS_FAILED;
     s->pruning = 1;
     catch_interrupt();
     if (leads(s) && load_resumed(s)) return STATUS_FAILED;
@@ -4102,7 +4102,7 @@ static void add_own_products(bench *b) {
         const fc_tensor *t = fc_container_tensor(c, i);
         product p;
         memset(&p, 0, sizeof p);
-        if (t->rank != 2 || !t->data) continue;
+        if (t->rank != 2 || !t->data || !t->bytes) continue;
         p.source = "model";
         p.name = t->name;
         p.type = t->type;
@@ -4153,8 +4153,11 @@ static int bench_products(bench *b) {
     const fc_speed_desc d = bench_desc(b);
     if (s->o->products <= 1) add_own_products(b);
     if (s->o->products == 0 && add_llama_products(b)) return STATUS_FAILED;
-    for (int i = 0; i < b->n_products; i++) {
-        product *p = &b->products[i];
+    const int n = b->n_products;
+    b->n_products = 0;
+    for (int i = 0; i < n; i++) {
+        product *p = &b->products[b->n_products];
+        *p = b->products[i];
         announce(b, "measuring matrix products");
         fc_product shape;
         memset(&shape, 0, sizeof shape);
@@ -4163,7 +4166,9 @@ static int bench_products(bench *b) {
         shape.k = (size_t)p->k;
         shape.w = p->weights;
         shape.type = p->type;
-        if (fc_speed_matmul(s->model, &shape, &d, &p->speed, &s->err)) return failed(s);
+        const fc_code code = fc_speed_matmul(s->model, &shape, &d, &p->speed, &s->err);
+        if (code && code != FC_ERR_UNSUPPORTED) return failed(s);
+        b->n_products += !code; // a type that is never multiplied is left out
     }
     return STATUS_OK;
 }
@@ -4287,11 +4292,11 @@ static int check_export(const session *s) {
 static void put_exported(const session *s) {
     char before[40], after[40];
     fc_error err;
+    if (s->o->quiet) return;
     fc_container *c = fc_container_open(s->o->output, &s->env, &err);
     double was = (double)fc_container_bytes(fc_model_container(s->model)), is = c ? (double)
         fc_container_bytes(c) : 0;
     fc_container_close(c);
-    if (s->o->quiet) return;
     put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
     printf(": %s, ", format_name(s->o->format));
     if (s->plan) printf("%llu steps of the plan", (unsigned long long)s->n_steps);

@@ -711,6 +711,21 @@ small="--prompt 6 --batch 2 --generate 5 --repeat 1 --gemm model"
     t_ok "bench --json is one line" [ "$(wc -l <"$out")" -eq 1 ]
     t_ok "bench of a plan" gives "\"removed\":\[\"$first\"\]" bench "$sharded" ${small% model} \
         none --json --plan race.json --remove 1
+    mkdir unused # a model with a tensor of a type that is not multiplied, and an empty one
+    cp "$demo/config.json" unused
+    n=$(od -An -tu8 -N8 "$demo/model.safetensors" | tr -d ' ')
+    bytes=$(($(wc -c <"$demo/model.safetensors") - 8 - n))
+    header=$(tail -c +9 "$demo/model.safetensors" | head -c "$n" | sed 's/} *$//')
+    header="$header"',"ids":{"dtype":"I64","shape":[1,2],"data_offsets":'"[$bytes,$((bytes + 16))]}"
+    header="$header"',"none":{"dtype":"F32","shape":[0,8],"data_offsets":'"[$bytes,$bytes]}}"
+    {
+        # shellcheck disable=SC2059
+        printf "$(printf '\\%03o\\%03o\\000\\000' $((${#header} % 256)) $((${#header} / 256)))"
+        printf '\000\000\000\000%s' "$header"
+        tail -c +$((9 + n)) "$demo/model.safetensors"
+        printf 0123456789abcdef
+    } >unused/model.safetensors
+    t_ok "bench: tensors that are no matrices" run 0 bench unused $small
     bad "bench: more than the model's positions" "at most 128" bench "$sharded" \
         --prompt 200 ${small#* 6}
     bad "bench: too little memory" "memory limit" bench "$sharded" $small --memory-limit 1000

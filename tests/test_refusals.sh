@@ -141,6 +141,9 @@ t_ok "a shard is missing" \
 t_ok "the weights as the model" says 1 "give the folder" logits "$model/model.safetensors" \
     --tokens tokens.json -o c.npy
 
+t_ok "a model that is called like a flag" says 1 "^finercut: text: cannot open" prune text \
+    --text "$demo/heldout.txt"
+
 # ---- configurations
 copy "$model"
 cat bom "$model/config.json" >m/config.json
