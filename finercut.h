@@ -31984,11 +31984,14 @@ FCI_FN fc_code fci_metadata_keys_made(fci_export *x, fci_keys *k);
 
 // ---- private to this section
 
+FCI_FN const char *fci_metadata_family(const fci_export *x) {
+    return x->deci ? FCI_PRUNED_GGUF : x->m->architecture->gguf;
+}
+
 // A key of the architecture: "llama.block_count".
 FCI_FN const char *fci_metadata_key(const fci_export *x, const char *suffix, char *key,
                                     size_t size) {
-    const char *name = x->deci ? FCI_PRUNED_GGUF : x->m->architecture->gguf;
-    snprintf(key, size, "%s.%s", name, suffix);
+    snprintf(key, size, "%s.%s", fci_metadata_family(x), suffix);
     return key;
 }
 
@@ -32083,7 +32086,7 @@ FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k) {
         "rope.dimension_count"};
     const fc_container *c = x->m->container;
     const fci_kv *architecture = fci_gguf_find(c, "general.architecture");
-    char key[160];
+    fci_buffer key = fci_buffer_of(x->c); // of any length
     for (size_t i = 0; i < c->n_kvs; i++) {
         const fci_kv *kv = &c->kvs[i];
         const char *name = kv->key.p, *suffix = NULL;
@@ -32103,10 +32106,20 @@ FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k) {
         for (size_t s = 0; suffix && s < sizeof sizes / sizeof *sizes; s++)
             anew = anew || strcmp(suffix, sizes[s]) == 0;
         if (anew) continue;
-        if (suffix) name = fci_metadata_key(x, suffix, key, sizeof key);
+        if (suffix) {
+            key.n = 0;
+            fci_puts(&key, fci_metadata_family(x));
+            fci_puts(&key, ".");
+            fci_puts(&key, suffix);
+            fci_put(&key, "", 1);
+            if (key.error.code) break;
+            name = key.p;
+        }
         if (!suffix || !fci_metadata_key_by_block(x, k, name, kv))
             fci_keys_copy(k, name, kv);
     }
+    if (key.error.code) k->b.error = key.error;
+    fci_buffer_free(&key);
 }
 
 FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f) {
@@ -32168,8 +32181,7 @@ FCI_FN fc_code fci_metadata_key_rope(const fci_export *x, fci_keys *k) {
     return FC_OK;
 }
 
-FCI_FN void fci_metadata_key_licence(const fci_export *x, fci_keys *k, fci_str card) {
-    (void)x;
+FCI_FN void fci_metadata_key_licence(fci_keys *k, fci_str card) {
     if (card.n < 4 || memcmp(card.p, "---", 3) != 0) return;
     const char *p = card.p, *end = card.p + card.n;
     for (;;) {
@@ -32279,7 +32291,7 @@ FCI_FN fc_code fci_metadata_about(fci_export *x, fci_keys *k) {
     fc_code code = path ? fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) : FC_OK;
     if (code) return code;
     if (path) {
-        fci_metadata_key_licence(x, k, fci_sn((const char *)card.data, (size_t)card.size));
+        fci_metadata_key_licence(k, fci_sn((const char *)card.data, (size_t)card.size));
         fci_file_close(&card);
     }
     return FC_OK;
@@ -33803,6 +33815,7 @@ FCI_FN void fci_package_say_left(const fci_export *x) {
             fci_log(x->c, 0, "left out: %s", line);
             lines++;
             n = 0;
+            if (lines == 8) more++;
         }
         if (lines < 8) n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", n ? ", " : "", p);
     }
@@ -36689,24 +36702,23 @@ FCI_FN fc_code fci_page_add(fci_page *g, const fc_plan *plan, fc_plan *own, cons
     const fc_plan_model *first, *now;
     p->own = own;
     p->plan = plan;
-    p->name = name;
     if (!plan)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "page: plans[%llu]: expected a plan, got NULL",
                         (unsigned long long)g->n_plans);
+    p->name = name ? name
+                   : fci_page_say(g, "%s, %s, %s", fc_metric_name(plan->info.metric),
+                                  fc_candidates_name(plan->info.candidates),
+                                  fc_search_name(plan->info.search));
     g->n_plans++;
     first = &g->plans[0].plan->info.model;
     now = &plan->info.model;
     if (now->n_blocks != first->n_blocks || strcmp(now->fingerprint, first->fingerprint) != 0)
         return fci_fail(err, FC_ERR_MISMATCH, 0,
                         "page: expected plans of one model, got %s of %s (%s) and %s of %s (%s)",
-                        g->plans[0].name, first->name, first->fingerprint, name, now->name,
+                        g->plans[0].name, first->name, first->fingerprint, p->name, now->name,
                         now->fingerprint);
     g->n_blocks = now->n_blocks;
     g->model = first->fingerprint;
-    if (!name)
-        p->name = fci_page_say(g, "%s, %s, %s", fc_metric_name(plan->info.metric),
-                               fc_candidates_name(plan->info.candidates),
-                               fc_search_name(plan->info.search));
     return fci_picture_prepare(&p->pic, plan) ? FC_OK : (*err = p->pic.b.error).code;
 }
 
@@ -37042,6 +37054,10 @@ FCI_FN fc_code fci_study_reach(fc_study *s, fci_study_arm *a) {
     const uint64_t own = fci_study_all_parameters(s, a->row->candidates);
     uint32_t most = 0;
     fc_code code = fc_prune_count(s->m, &a->prune, &most, s->err); // all but one
+    if (code == FC_ERR_ARGUMENT && a != s->arms) { // there are fewer than two, and the arm is none
+        fci_clear(s->err);
+        return FC_OK;
+    }
     if (code) return code;
     for (size_t i = 0; i <= s->d.n_points; i++) {
         const double share = i < s->d.n_points ? s->points[i] : s->d.fraction;
@@ -37451,6 +37467,13 @@ FCI_FN fc_code fci_study_findings(fc_study *s) {
 
 // ---- study.json: what is known, and where to go on from.
 
+// A set's place among those of the file, which are the known ones.
+FCI_FN uint64_t fci_study_place(const fc_study *s, size_t set) {
+    uint64_t place = 0;
+    for (size_t i = 0; i < set; i++) place += s->sets[i].known;
+    return place;
+}
+
 FCI_FN void fci_study_put_arm(const fc_study *s, const fci_study_arm *a, fci_buffer *b) {
     char name[24];
     fci_json_put(b, ",\n    {'plan': %s, 'metric': %s, 'candidates': %s, 'search': %s", a->name,
@@ -37466,7 +37489,7 @@ FCI_FN void fci_study_put_arm(const fc_study *s, const fci_study_arm *a, fci_buf
         const fci_study_prefix *x = &a->prefixes[i];
         fci_json_put(b, ",{'share': %g, 'of': %s, 'steps': %llu, 'set': %llu}",
                      s->points[x->point], x->equal ? "parameters" : "sublayers",
-                     (unsigned long long)x->steps, (unsigned long long)x->set);
+                     (unsigned long long)x->steps, (unsigned long long)fci_study_place(s, x->set));
     }
     fci_puts(b, "]}");
 }

@@ -323,6 +323,9 @@ static void test_tokenizers(void) {
     remove_tree(back);
 }
 
+#define TEN "0123456789"
+#define LONG_KEY "llama." TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+
 // Writes one of two parts of a GGUF model: every second tensor, and in the first all keys.
 static void write_part(const fc_container *c, uint32_t no, const char *path) {
     const size_t n = fc_container_tensor_count(c);
@@ -333,6 +336,7 @@ static void write_part(const fc_container *c, uint32_t no, const char *path) {
     fci_buffer head = keys.b, data = keys.b;
     for (size_t i = 0; i < c->n_kvs && no == 0; i++)
         fci_keys_copy(&keys, c->kvs[i].key.p, &c->kvs[i]);
+    if (no == 0) fci_keys_u32(&keys, LONG_KEY, 7);
     fci_keys_u32(&keys, "split.no", no);
     fci_keys_u32(&keys, "split.count", 2);
     fci_keys_u32(&keys, "split.tensors.count", n);
@@ -386,6 +390,7 @@ static void test_parts(void) {
             T_OK(o && o->bytes == t->bytes && memcmp(o->data, t->data, (size_t)t->bytes) == 0,
                  "%s differs", t->name);
         }
+        T_OK(b && fci_gguf_find(b, LONG_KEY), "a long key");
         fc_container_close(a);
         fc_container_close(b);
         remove_tree(out);

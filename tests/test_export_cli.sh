@@ -133,6 +133,17 @@ for json in '{"a": 1, "a": 2}' '[1]' '{' "$(printf '%0200d' 0 | sed 's/0/[/g')" 
     rm -rf broken
 done
 
+# Every file is named, or counted in the last line.
+cp -R "$demo" many
+for i in 1 2 3 4 5 6 7 8 9; do
+    for k in 0 1 2 3 4 5 6 7 8 9; do : >"many/a-file-with-a-long-name-$i$k.x"; done
+done
+t_ok "many files" export_to hf-masked many many-out
+t_ok "all are told: 90, two texts and a picture" awk '
+    /left out: [0-9]+ more$/ { n += $(NF - 1); next }
+    /left out: / { n += split($0, names, ",") }
+    END { print n; exit n != 93 }' note
+
 # ---- Links
 
 if ln -s x link 2>/dev/null && [ -L link ]; then

@@ -464,6 +464,11 @@ static void test_many(void) {
              strstr(html, "The map of its scores is left out") &&
              strstr(html, "angular, blocks, confident"),
          "few scores");
+    strcpy(own[1]->info.model.fingerprint, "another");
+    fc_text text;
+    T_OK(fc_report_page_memory(&desc, &text, &err) == FC_ERR_MISMATCH &&
+             strstr(err.msg, " and angular, blocks, confident of "),
+         "of another model, without names: %s", err.msg);
     for (int i = 0; i < 3; i++) fc_plan_free(own[i]);
 }
 

@@ -149,6 +149,21 @@ static void test_curves(const fc_study *s, const fc_page_table *t) {
     T_OK(columns == (int)t->n_columns - 2 && random == 1, "%d curves, %d random", columns, random);
 }
 
+// What a plan's prefix is said to be is a place in the list of sets, which has the known ones.
+static void test_place(fc_study *s) {
+    const fci_study_arm *a = &s->arms[0];
+    char want[40];
+    fci_buffer b = fci_buffer_of(&s->c);
+    if (!T_OK(a->n_prefixes && a->prefixes[0].set && s->sets[0].known, "sets")) return;
+    snprintf(want, sizeof want, "\"set\": %llu}", (unsigned long long)a->prefixes[0].set - 1);
+    s->sets[0].known = false;
+    fci_study_put_arm(s, a, &b);
+    fci_put(&b, "", 1);
+    s->sets[0].known = true;
+    T_OK(strstr(b.p, want) != NULL, "%s: %s", want, b.p);
+    fci_buffer_free(&b);
+}
+
 static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     fc_study *s = fc_study_open(m, d, &err);
     if (!s) return err.code;
@@ -158,6 +173,7 @@ static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     const fc_page_table *tables = fc_study_tables(s, &n);
     T_OK(code ? !tables && n == 0 : tables && n == 5, "%d tables", (int)n);
     if (tables) test_curves(s, tables);
+    if (tables) test_place(s);
     const double done = s->done + s->part, off = done - s->all;
     T_OK(code || (off < 1e-9 * done + 1e-9 && off > -1e-9 * done - 1e-9),
          "at the end %g of %g tokens are done", done, s->all);
@@ -234,6 +250,26 @@ static void test_interrupted(void) {
 }
 
 // What another study left is not taken for this one's.
+// A model of one block has too few blocks, attentions and FFNs for plans of these.
+static void test_one_block(void) {
+    tiny t;
+    tiny_llama(&t, 1, 16, 4, 2, 40);
+    fc_model *m = tiny_open(&t, 0, 1, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    fc_env env = memory_env(&t.world);
+    memory_writable(&env);
+    m->c.io = env.io;
+    const fc_tokens calibration = tokens_of(ids, starts, 3), eval = tokens_of(ids, starts, 4);
+    fc_study_desc d = study_of(&calibration, &eval);
+    fc_study *s = fc_study_open(m, &d, &err);
+    T_OK(s && fc_study_run(s, &err) == FC_OK, "one block: %s", err.msg);
+    fc_study_close(s);
+    fc_model_close(m);
+    memory_forget(&t.world);
+    T_OK(t.world.live == 0, "all was given back");
+    tiny_end(&t);
+}
+
 static void test_others(void) {
     tiny t;
     fc_model *m = open_tiny(&t, 0);
@@ -368,6 +404,7 @@ int main(void) {
     test_best();
     test_distances();
     test_interrupted();
+    test_one_block();
     test_others();
     test_contradictions();
     test_out_of_memory();
