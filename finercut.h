@@ -32565,39 +32565,25 @@ FCI_FN fc_code fci_write_report(fci_export *x) {
 
 #define FCI_EXPORT_AGAIN ((size_t)1 << 16)
 
-// Compares bytes with those in the file.
-FCI_FN fc_code fci_write_compare(fci_export *x, const char *p, uint64_t n) {
+FCI_FN fc_code fci_write_data(fci_export *x, const char *p, uint64_t n) {
     const fc_io *io = &x->c->io;
-    while (n > 0) {
-        const size_t piece = (size_t)fci_min(n, FCI_EXPORT_AGAIN);
-        int error = io->read_at(io->user, x->again, x->again_room, x->again_at, piece);
-        if (error) return fci_io_error(x->err, x->path, "read back", error);
-        if (memcmp(x->again_room, p, piece) != 0)
+    fc_code code = FC_OK;
+    while (n > 0 && !code) {
+        const size_t piece = (size_t)fci_min(n, x->again ? FCI_EXPORT_AGAIN : (size_t)8 << 20);
+        const int error =
+            x->again ? io->read_at(io->user, x->again, x->again_room, x->again_at, piece)
+                     : io->write(io->user, x->file, p, piece);
+        if (error) return fci_io_error(x->err, x->path, x->again ? "read back" : "write", error);
+        if (x->again && memcmp(x->again_room, p, piece) != 0)
             return fci_fail(x->err, FC_ERR_IO, x->again_at,
                             "%s: what is in the file is not what was written", x->path);
         p += piece;
         n -= piece;
         x->again_at += piece;
         x->done += piece;
-        fc_code code = fci_write_report(x);
-        if (code) return code;
+        code = fci_write_report(x);
     }
-    return FC_OK;
-}
-
-FCI_FN fc_code fci_write_data(fci_export *x, const char *p, uint64_t n) {
-    if (x->again) return fci_write_compare(x, p, n);
-    while (n > 0) {
-        size_t piece = (size_t)fci_min(n, (uint64_t)8 << 20);
-        int error = x->c->io.write(x->c->io.user, x->file, p, piece);
-        if (error) return fci_io_error(x->err, x->path, "write", error);
-        p += piece;
-        n -= piece;
-        x->done += piece;
-        fc_code code = fci_write_report(x);
-        if (code) return code;
-    }
-    return FC_OK;
+    return code;
 }
 
 #define FCI_WRITE_HOLE ((uint64_t)1 << 16) // bytes of the smallest hole that is kept
