@@ -578,7 +578,8 @@ typedef struct fc_config {
     uint32_t n_kv_heads;
     uint32_t head_dim;
     uint32_t vocab_size;
-    uint32_t max_positions;      /* longest sequence the model was made for; 0 = not stated */
+    uint32_t max_positions;      /* longest sequence the model was made for; 2048 where it does
+                                    not say */
     uint64_t n_parameters;
     uint64_t file_bytes;
     float norm_eps;
@@ -19935,7 +19936,7 @@ FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t le
                             "tokens: sequence %llu: expected at least %llu tokens, got %llu",
                             (unsigned long long)i, (unsigned long long)least,
                             (unsigned long long)n);
-        if (m->hyper.max_positions && n > m->hyper.max_positions)
+        if (n > m->hyper.max_positions)
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
                             "tokens: sequence %llu: expected at most %llu tokens (the model's "
                             "positions), got %llu",
@@ -27516,14 +27517,10 @@ FINERCUT_API fc_generator *fc_generator_open(fc_model *m, const uint8_t *mask,
     if (fci_need(m, "fc_generator_open", "a model", err)) return NULL;
     const uint64_t most = m->hyper.max_positions;
     if (max_positions == 0) max_positions = (uint32_t)most;
-    if (max_positions == 0 || (most && max_positions > most)) {
-        if (most)
-            fci_fail(err, FC_ERR_ARGUMENT, 0,
-                     "positions: expected at most %llu, which the model was made for, got %u",
-                     (unsigned long long)most, max_positions);
-        else
-            fci_fail(err, FC_ERR_ARGUMENT, 0,
-                     "positions: the model does not say how many, so they must be given");
+    if (max_positions > most) {
+        fci_fail(err, FC_ERR_ARGUMENT, 0,
+                 "positions: expected at most %llu, which the model was made for, got %u",
+                 (unsigned long long)most, max_positions);
         return NULL;
     }
     fc_generator *g = (fc_generator *)fci_alloc(&m->c, 1, sizeof *g, "generator", err);
@@ -27958,7 +27955,7 @@ FCI_FN fc_code fci_generate_own_open(fci_generate_own_job *j, fc_error *err) {
 FCI_FN fc_code fci_generate_own_shape(const fc_model *m, const fc_own_desc *desc, size_t *n,
                                       size_t *length, fc_error *err) {
     const uint64_t tokens = desc->tokens ? desc->tokens : 32768,
-                   most = m->hyper.max_positions ? m->hyper.max_positions : UINT32_MAX;
+                   most = m->hyper.max_positions;
     *length = (size_t)fci_min(desc->length ? desc->length : fci_min(512, most), tokens);
     if (tokens < 2)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "own: expected at least 2 tokens, got 1");
@@ -28108,11 +28105,11 @@ FCI_FN fc_code fci_generate_prompt(fc_model *m, const fci_generate_stream *s, co
     const uint64_t n = out->starts[1], room = g ? g->max_positions : m->hyper.max_positions;
     if (n == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0, "prompt: expected at least one token, got none");
-    else if (n + most > (room ? room : UINT32_MAX))
+    else if (n + most > room)
         code = fci_fail(
             err, FC_ERR_ARGUMENT, 0,
             "tokens: expected at most %llu in all, got %llu of the prompt and %u to follow",
-            (unsigned long long)(room ? room : UINT32_MAX), (unsigned long long)n, most);
+            (unsigned long long)room, (unsigned long long)n, most);
     if (code) fc_tokens_free(out);
     return code;
 }
@@ -28706,7 +28703,7 @@ FCI_FN fc_code fci_tasks_context(fci_tasks_encoder *e) {
 // Appends one choice's ids: those of the context, and of context and continuation together what is
 // behind as many. What is too long loses its start.
 FCI_FN fc_code fci_tasks_pair(fci_tasks_encoder *e, fci_tasks_lane *lane) {
-    const uint64_t most = e->m->hyper.max_positions ? e->m->hyper.max_positions : UINT32_MAX - 1;
+    const uint64_t most = e->m->hyper.max_positions;
     fci_tasks_task *task = e->task;
     fc_tokens whole;
     const bool bare = e->bare;
@@ -29315,11 +29312,10 @@ typedef struct fci_speed_job {
 // A desc with defaults filled in; `tokens` in the place of 0.
 FCI_FN fc_speed_desc fci_speed_asked(const fc_model *m, const fc_speed_desc *desc,
                                      uint32_t tokens) {
-    const uint64_t most = m->hyper.max_positions;
     fc_speed_desc d;
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
-    if (!d.tokens) d.tokens = (uint32_t)fci_min(tokens, most ? most - 1 : tokens);
+    if (!d.tokens) d.tokens = (uint32_t)fci_min(tokens, m->hyper.max_positions - 1);
     if (!d.sequences) d.sequences = 1;
     if (!d.repeat) d.repeat = 3;
     return d;
@@ -38368,8 +38364,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
     if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;
     fc_model *m = fc_model_open(model_path, &model_desc, err);
     const fc_tokenizer *t = m ? fc_model_tokenizer(m, err) : NULL;
-    const uint64_t most = m && m->hyper.max_positions ? m->hyper.max_positions : 256;
-    const uint32_t length = (uint32_t)fci_min(most, 256);
+    const uint32_t length = (uint32_t)fci_min(m ? m->hyper.max_positions : 256, 256);
     if (t && fc_file_read(text_path, env, &text, err) == FC_OK &&
         fc_calibration_cut(t, text.bytes, text.length, 10, length, &calibration, err) == FC_OK) {
         with_text.calibration = &calibration;

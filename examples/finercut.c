@@ -2970,7 +2970,7 @@ static uint32_t window_length(const session *s) {
     const uint32_t most = fc_model_config(s->model)->max_positions,
                    usual = s->o->protocol == FC_PROTOCOL_LLAMA_CPP ? 512 : 2048;
     if (s->o->length_given) return s->o->length;
-    return most > 0 && most < usual ? most : usual;
+    return most < usual ? most : usual;
 }
 
 static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *text,
@@ -3593,7 +3593,7 @@ static int continue_text(session *s, voice *v, const char *prompt, size_t n,
     if (code) return code == FC_ERR_CANCELLED && goes_on(s) ? STATUS_OK : failed(s);
     fflush(stdout);
     const uint32_t most = fc_model_config(v->model)->max_positions;
-    put_speed(s, &result, most && result.n_prompt + result.n_tokens >= most);
+    put_speed(s, &result, result.n_prompt + result.n_tokens >= most);
     return STATUS_OK;
 }
 
@@ -3665,7 +3665,7 @@ static int begin_chat(session *s, voice *v) {
     if (!v->chat) return failed(s);
     if (write_turn(s, v, "--chat", "a", 1, &taken)) return STATUS_FAILED;
     forget(v);
-    if (most && taken + n > most)
+    if (taken + n > most)
         return fail("-n: expected at most %llu tokens (of the model's %lu positions a message "
                     "takes %llu), got %lu", (unsigned long long)(taken < most ? most - taken : 0),
                     (unsigned long)most, (unsigned long long)taken, (unsigned long)n);
@@ -3684,15 +3684,15 @@ static int begin_chat(session *s, voice *v) {
 static int find_room(session *s, voice *v, const char *name, uint64_t given, uint64_t said) {
     const uint32_t most = fc_model_config(v->model)->max_positions;
     uint32_t follow = s->o->new_tokens ? s->o->new_tokens : 512;
-    if (!s->o->new_tokens && most && said + follow > most)
+    if (!s->o->new_tokens && said + follow > most)
         follow = said < most ? most - (uint32_t)said : 1;
     uint64_t n = said + follow;
     v->answer_most = follow;
     if (v->generator && n <= v->positions) return STATUS_OK;
-    if (most && n > most)
+    if (n > most)
         return no_room(s, name, said > given ? said - given : 0, follow, given);
     n = n < 512 ? 1024 : 2 * n;
-    if (most && n > most) n = most;
+    if (n > most) n = most;
     fc_generator_close(v->generator);
     v->positions = n < 1u << 30 ? (uint32_t)n : 1u << 30;
     v->generator = fc_generator_open(v->model, v->mask, v->positions, &s->err);
