@@ -619,7 +619,9 @@ typedef struct fc_healed {
     const fc_container *container; /* the file: its tensors, and what was done in its metadata */
     const char *removed;           /* "attn.3,ffn.7": what it was healed without */
     const uint8_t *mask;           /* the same as a mask, without what the model lacked before */
-    char content[32];              /* hash of every byte of its tensors; "" until fc_model_verify */
+    char content[32];              /* hash of every byte of its tensors and of the metadata that
+                                      tell what was done; of files above 1 GiB "" until
+                                      fc_model_verify */
 } fc_healed;
 FINERCUT_API const fc_healed *fc_model_healed(const fc_model *m);
 /* "fc2-" and 16 hex digits, of the settings, the tensors' names, types and shapes, and samples of
