@@ -11883,8 +11883,7 @@ FCI_FN fc_code fci_vocabulary_kv_extra(fci_vocabulary_loader *l, const fc_contai
                         add->type);
     if (!wanted) return FC_OK;
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
-    const fci_kv *kv = fci_gguf_find(g, key);
-    if ((!kv || !fci_kv_u64(kv, &id)) && usual == FCI_TEXT_NONE)
+    if (!fci_kv_u64(fci_gguf_find(g, key), &id) && usual == FCI_TEXT_NONE)
         return add ? fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected, as it is to be added",
                               key)
                    : FC_OK;
@@ -12075,7 +12074,7 @@ FCI_FN bool fci_vocabulary_is_gguf(const fci_context *c, const char *path) {
 FCI_FN fc_tokenizer *fci_vocabulary_open_gguf(const fci_context *c, const char *path,
                                               fc_error *err) {
     fc_container *g = fci_container_open_with(c, path, err);
-    fc_tokenizer *t = g && fci_is_gguf(g) ? fci_tokenizer_from_gguf(c, g, err) : NULL;
+    fc_tokenizer *t = g ? fci_tokenizer_from_gguf(c, g, err) : NULL;
     fc_container_close(g);
     return t;
 }
@@ -12468,7 +12467,8 @@ FCI_FN fc_code fci_respell_pre(const fci_respell *r, fci_keys *k, bool *pieces) 
         return FC_OK;
     }
     for (size_t i = 0; (pre = fci_vocabulary_pre_at(i)) != NULL; i++) {
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", pre->name);
+        if (n < sizeof known)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", pre->name);
         if (!name && t->byte_level && fci_respell_is_pre(t, pre)) name = pre->name;
     }
     if (!name)
