@@ -22788,7 +22788,7 @@ FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candi
 // Whether this plan may remove a candidate, by its kind and block, by what is kept and by what the
 // model has.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
-FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info);
+FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info); // how many are
 // How many sublayers of a kind the plan's model has; an old plan says of none that it is missing.
 FCI_FN uint32_t fci_plan_kind_count(const fc_plan_info *info, fc_kind kind);
 // Whether a is before b: smaller, ties to the lower candidate, NaN last.

@@ -3675,7 +3675,7 @@ static int begin_chat(session *s, voice *v) {
         write_turn(s, v, "--system", "a", 1, &taken))
         return STATUS_FAILED;
     forget(v);
-    if (!most || taken + (n ? n : 1) <= most) return STATUS_OK;
+    if (taken + (n ? n : 1) <= most) return STATUS_OK;
     return no_room(s, "--system", taken > given ? taken - given : 0, n ? n : 1, given);
 }
 
