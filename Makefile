@@ -91,13 +91,12 @@ $(B)/%/private.o: tests/private.c tests/private.h $(HEADER)
 	@mkdir -p $(@D)
 	$(CC) -std=c99 $(WARN) -DFINERCUT_TESTING $(PRIVATE) $(EXTRA_CFLAGS) -c $< -o $@
 
-$(B)/asan/finercut: examples/finercut.c $(HEADER)
-	@mkdir -p $(@D)
-	$(CC) $(STRICT_C) $(ASAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+# The program, too, is linked with that object, under sanitizers.
+$(B)/asan/finercut: $(B)/asan/%: examples/%.c $(B)/asan/private.o $(call parsed,asan) $(HEADER)
+	$(CC) $(call unit,$(ASAN) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
 
-$(B)/tsan/finercut: examples/finercut.c $(HEADER)
-	@mkdir -p $(@D)
-	$(CC) $(STRICT_C) $(TSAN) $(EXTRA_CFLAGS) $< -o $@ $(LDFLAGS) $(LDLIBS)
+$(B)/tsan/finercut: $(B)/tsan/%: examples/%.c $(B)/tsan/private.o $(call parsed,tsan) $(HEADER)
+	$(CC) $(call unit,$(TSAN) $(RUNNABLE)) $(EXTRA_CFLAGS) $(linked)
 
 test: finercut $(addprefix $(B)/test/,$(TESTS))
 	@sh tests/run.sh $(addprefix $(B)/test/,$(TESTS)) $(SCRIPTS)

@@ -694,6 +694,7 @@ static int print_hyper(void) {
     return 0;
 }
 
+#ifndef FINERCUT_NO_GGUF
 /* Rope settings of a GGUF as llama.cpp reads them: a factor without a type is linear, under either
    key, and 0 or none is no scaling. */
 static void test_gguf_rope(void) {
@@ -759,6 +760,7 @@ static void test_gguf_rope(void) {
         fci_map_free(&c.by_key);
     }
 }
+#endif
 
 int main(int argc, char **argv) {
     (void)t_shared; /* not needed here */
@@ -767,7 +769,9 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) test_refused(&refusals[i]);
     test_rows();
     test_left_out();
+#ifndef FINERCUT_NO_GGUF
     test_gguf_rope();
+#endif
     test_as_transformers();
     return t_end("test_architecture");
 }
