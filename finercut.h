@@ -1857,8 +1857,7 @@ FCI_FN size_t fci_platform_base(const char *path);
 FCI_FN char *fci_platform_folder_of(const char *path);
 // EEXIST where the name is taken; ENOSYS, here and of a list, with FINERCUT_NO_POSIX.
 FCI_FN int fci_platform_make_folder(const char *path);
-// A file, or an empty folder.
-FCI_FN int fci_platform_remove(const char *path, bool folder);
+FCI_FN int fci_platform_remove(const char *path, bool folder); // a file, or an empty folder
 // The target of a symbolic link, on Windows the last one. EINVAL or ENOENT: `path` is no link.
 FCI_FN int fci_platform_link(const char *path, char *to, size_t size);
 // Every name in a folder but . and ..; a nonzero return of `each` stops, and is returned.
@@ -1866,6 +1865,7 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
                              void *user);
 // Free bytes in the file system of a folder; UINT64_MAX: unknown.
 FCI_FN uint64_t fci_platform_free_bytes(const char *folder);
+FCI_FN uint64_t fci_platform_room(const char *path); // where a file of that path goes
 // Whether both paths lead to one file (FINERCUT_NO_POSIX: or to files with the same bytes); a
 // missing one is no error.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
@@ -2182,6 +2182,13 @@ FCI_FN bool fci_platform_is_folder(const char *path) {
 FCI_FN bool fci_platform_same(const char *a, const char *b) {
     bool same;
     return fci_platform_compare(a, b, &same) == 0 && same;
+}
+
+FCI_FN uint64_t fci_platform_room(const char *path) {
+    char *folder = fci_platform_folder_of(path);
+    const uint64_t room = folder ? fci_platform_free_bytes(folder) : UINT64_MAX;
+    free(folder);
+    return room;
 }
 
 // >> platform
@@ -4358,11 +4365,10 @@ FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, 
 // >> file
 // Files of the caller's fc_io, whole in memory or mapped; paths and their parts.
 
-// `data` is NULL where the file is empty.
 typedef struct fci_file {
     const fci_context *c;
     void *handle;
-    const void *data;
+    const void *data; // NULL: an empty file
     uint64_t size;
     bool mapped;
     char name[256]; // the last part of the path, for errors
@@ -4383,8 +4389,7 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
 FCI_FN void fci_file_close(fci_file *f); // zeroed allowed; leaves it zeroed
 // Whether the system has mapped it, so that its bytes can leave memory and come back.
 FCI_FN bool fci_file_returns(const fci_file *f);
-// Gives back the memory of n bytes of such a file, if they are in it.
-FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n);
+FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n); // those n bytes may leave
 // Maps the file where the io can, reads it otherwise; FC_ERR_LIMIT above `limit` bytes. `c` must
 // outlive *f, which needs no closing after a failure.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
@@ -4396,8 +4401,10 @@ FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *ther
 // fci_file_open where the file is there; else *f is empty.
 FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
                                  fci_file *f, bool *there, fc_error *err);
-// What a file of a foreign format is, and what to do; NULL: unknown.
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size); // what it is, what to do; NULL
+// FC_ERR_IO where the file system of `path` has less room; the caller's own may be anywhere.
+FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes,
+                             fc_error *err);
 
 // ---- private to this section
 
@@ -4616,6 +4623,15 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
     if (!code && *there) code = fci_file_open(c, path, limit, f, err);
     *there = *there && !code;
     return code;
+}
+
+FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes,
+                             fc_error *err) {
+    const bool known = c->io.create == fci_platform_create;
+    const uint64_t room = known ? fci_platform_room(path) : UINT64_MAX;
+    if (room >= bytes) return FC_OK;
+    return fci_fail(err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path,
+                    (unsigned long long)bytes, (unsigned long long)room);
 }
 
 // >> output
@@ -30762,6 +30778,17 @@ FCI_FN fc_code fci_heal_claim(fci_heal *h, const char *path, int i) {
     return error ? fci_io_error(h->err, path, "create", error) : FC_OK;
 }
 
+// Bytes of the changed tensors, at most.
+FCI_FN uint64_t fci_heal_changed_bytes(const fci_heal *h) {
+    uint64_t bytes = 0;
+    for (size_t s = 0; s < 2 * h->m->hyper.n_blocks; s++)
+        for (size_t i = 0; fci_heal_is_fitted(h, s) && i < fci_heal_weights(h->m, s); i++) {
+            const fci_matrix *w = &fci_heal_weight(h->m, s, i)->matrix;
+            bytes += w->rows * w->cols * fci_number_bytes(fci_heal_type(h, w->type), 1);
+        }
+    return bytes;
+}
+
 // The result and the checkpoint may be no input and of no other run, nor be there already, unless
 // that was asked for.
 FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
@@ -30780,6 +30807,7 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
         fc_code code = fci_output_allowed(c, paths[i], i ? FC_OUTPUT_ANY : FC_OUTPUT_SAFETENSORS,
                                           c->files ? NULL : h->m->path, d->inputs, d->n_inputs,
                                           h->err);
+        if (!code) code = fci_file_fits(c, paths[i], fci_heal_changed_bytes(h), h->err);
         if (!code) code = fci_heal_claim(h, paths[i], i);
         if (!code)
             code = i ? fci_heal_find_partial(h, &there)
@@ -30863,16 +30891,10 @@ FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
     fci_each(g, &h->stored, k, f, "a fit");
 }
 
-// Bytes of all buffers and, at most, of the changed tensors.
 FCI_FN uint64_t fci_heal_bytes(fci_heal *h) {
     fci_group g = fci_group_of(&h->m->c, FCI_COUNT, NULL);
     fci_heal_buffers(h, &g);
-    for (size_t s = 0; s < 2 * h->m->hyper.n_blocks; s++)
-        for (size_t i = 0; fci_heal_is_fitted(h, s) && i < fci_heal_weights(h->m, s); i++) {
-            const fci_matrix *w = &fci_heal_weight(h->m, s, i)->matrix;
-            g.bytes += w->rows * w->cols * fci_number_bytes(fci_heal_type(h, w->type), 1);
-        }
-    return g.bytes;
+    return g.bytes + fci_heal_changed_bytes(h);
 }
 
 // Bytes that so many tokens need at least.
@@ -33862,19 +33884,12 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
 }
 
 FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path) {
+    const bool scarce =
+        x->c->io.create == fci_platform_create && fci_platform_room(path) < x->total;
     uint64_t bytes = x->total;
-    char *folder = fci_arena_copy(&x->arena, fci_s(path), x->err);
-    if (!folder) return FC_ERR_MEMORY;
-    if (x->c->io.create != fci_platform_create) return FC_OK; // the caller's files may be anywhere
-    size_t n = strlen(folder);
-    while (n > 0 && folder[n - 1] != '/' && folder[n - 1] != '\\') n--;
-    folder[n] = 0;
-    uint64_t room = fci_platform_free_bytes(n ? folder : ".");
-    for (size_t i = 0; i < x->n_outs && room < x->total; i++)
+    for (size_t i = 0; i < x->n_outs && scarce; i++)
         bytes -= x->outs[i].bytes - fci_write_disk(x, &x->outs[i]);
-    if (room >= bytes) return FC_OK;
-    return fci_fail(x->err, FC_ERR_IO, 0, "%s: expected %llu bytes of free space, got %llu", path,
-                    (unsigned long long)bytes, (unsigned long long)room);
+    return fci_file_fits(x->c, path, bytes, x->err);
 }
 
 // The folder is written under a temporary name and renamed as a whole.

@@ -857,6 +857,11 @@ static void test_refusals(const char *path) {
     d.text = &text;
     T_OK(fc_heal(m, &d, NULL, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "another path"), "%s",
          err.msg);
+    d.path = "/proc/x";
+    if (fci_platform_free_bytes("/proc/") == 0)
+        T_OK(fc_heal(m, &d, NULL, &err) == FC_ERR_IO && strstr(err.msg, "free space, got 0"),
+             "no room: %s", err.msg);
+    else t_skip("no room for what is healed", "no file system without room here");
     fc_model_close(m);
 }
 
