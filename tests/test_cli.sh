@@ -404,7 +404,7 @@ interrupt() { # MODEL TEXT: stops a run after its first step by SIGINT
     "$finercut" prune "$1" --text "$2" --search exhaustive --threads 1 -o int.json >"$out" \
         2>"$err" </dev/null &
     pid=$! waited=0
-    while [ ! -s int.json ] && [ $waited -lt 100 ] && kill -0 $pid; do
+    while [ ! -s int.json ] && [ $waited -lt 900 ] && kill -0 $pid; do
         sleep 1
         waited=$((waited + 1))
     done
