@@ -9148,19 +9148,19 @@ enum fci_architecture_quirk {
     FCI_QUIRK_LONG_FACTORS = 1 << 0, // llama.cpp reads longrope's tensors, whatever metadata say
     FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
     FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
-    FCI_QUIRK_EXPERTS_KEY = 1 << 3   // transformers 4 calls the expert count num_experts
+    FCI_QUIRK_EXPERTS_KEY = 1 << 3,  // transformers 4 calls the expert count num_experts
+    FCI_QUIRK_OUTPUT = 1 << 4,       // llama.cpp wants an output matrix, even where it is tied,
+    FCI_QUIRK_NO_OUTPUT = 1 << 5     // or knows none
 };
 
 typedef struct fci_architecture {
     const char *name;           // model_type in config.json
     const char *class_name;     // architectures[0], used where model_type is absent
     const char *gguf;           // general.architecture; the first row with it is read
-    const char *activation_key; // in config.json
-    const char *activation;     // where that is absent, and in GGUF files
+    const char *activation_key, *activation; // in config.json; where that is absent, and in GGUF
     uint32_t traits, json_traits, gguf_traits; // always; in safetensors; in GGUF
     fci_window_rule windows;
-    const char *json_defaults;  // of transformers, for keys absent from config.json
-    const char *gguf_defaults;  // of llama.cpp, under the keys of config.json
+    const char *json_defaults, *gguf_defaults; // of transformers, llama.cpp: by config.json's keys
     const char *ignored; // keys of config.json that the family's class does not read: "a|b"
     const char *bias_keys; // keys of config.json that say which biases exist: "a|b"; "": none
     uint32_t quirks;
@@ -9292,7 +9292,7 @@ static const fci_architecture fci_architecture_table[] = {
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,"
      "\"tie_word_embeddings\":true,\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", FCI_QUIRK_TANH, NULL, NULL},
+     "attention_bias", FCI_QUIRK_TANH | FCI_QUIRK_NO_OUTPUT, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
@@ -9303,7 +9303,8 @@ static const fci_architecture fci_architecture_table[] = {
      "{\"sliding_window\":4096,\"sliding_window_pattern\":2,\"attn_logit_softcapping\":50.0,"
      "\"final_logit_softcapping\":30.0}",
      FCI_USUAL FCI_NO_FFN_BIAS "|sliding_window_pattern",
-     "attention_bias", 0, fci_architecture_gemma2_names, fci_architecture_gemma_27b},
+     "attention_bias", FCI_QUIRK_NO_OUTPUT, fci_architecture_gemma2_names,
+     fci_architecture_gemma_27b},
     {"gemma3_text", "Gemma3ForCausalLM", "gemma3", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_HEAD_NORM | FCI_TRAIT_CAPS |
          FCI_TRAIT_TWO_ROPES | FCI_WINDOWED,
@@ -9326,7 +9327,7 @@ static const fci_architecture fci_architecture_table[] = {
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}",
      FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", 0, NULL, NULL},
+     "attention_bias", FCI_QUIRK_OUTPUT, NULL, NULL},
     {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
      FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
      "{\"attention_multiplier\":1.0,\"rms_norm_eps\":1e-6}", "{}",
@@ -9345,7 +9346,7 @@ static const fci_architecture fci_architecture_table[] = {
      "\"partial_rotary_factor\":0.25}", "{}",
      FCI_PART_OF_HEADS FCI_EVERY_ROPE
      "|rms_norm_eps|layer_norm_epsilon|norm_epsilon|attention_bias|mlp_bias|use_bias",
-     "use_qkv_bias", 0, NULL, NULL},
+     "use_qkv_bias", FCI_QUIRK_OUTPUT, NULL, NULL},
     {"starcoder2", "Starcoder2ForCausalLM", "starcoder2", "hidden_act", "gelu_pytorch_tanh",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_WINDOWED, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":2,\"max_position_embeddings\":4096,\"norm_epsilon\":1e-5,"
@@ -9362,7 +9363,7 @@ static const fci_architecture fci_architecture_table[] = {
      "{\"use_parallel_residual\":true}",
      "rope_theta|partial_rotary_factor|original_max_position_embeddings|num_key_value_heads"
      FCI_EVERY_ROPE "|rms_norm_eps|layer_norm_epsilon|norm_epsilon" FCI_OWN_BIASES,
-     "attention_bias", 0, fci_architecture_gpt_neox_names, NULL},
+     "attention_bias", FCI_QUIRK_OUTPUT, fci_architecture_gpt_neox_names, NULL},
     {"gpt2", "GPT2LMHeadModel", "gpt2", "activation_function", "gelu_new",
      FCI_LAYER_NORMS | FCI_TRAIT_PLAIN_FFN | FCI_TRAIT_FUSED_QKV | FCI_ALL_BIASES |
          FCI_TRAIT_POSITIONS | FCI_TRAIT_FOUR_FF,
@@ -31320,9 +31321,10 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
                                   const uint64_t *shape, const fci_matrix *parts, size_t n_parts,
                                   const fci_order *orders);
 // The type to store a matrix of rows of `cols` in: the caller's or its own, but safetensors has no
-// block types, small tables that llama.cpp adds to float32 rows are float32, and rows that are no
-// whole blocks, or the logits' matrix, take another type, as llama.cpp's own quantiser does.
+// block types, and small tables, the logits' matrix and broken blocks have llama.cpp's own.
 FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype stored, uint64_t cols);
+// Whether the file has an output matrix: also some GGUF files where it is the embedding.
+FCI_FN bool fci_export_has_logits(const fci_export *x);
 // Whether zeros in this slot make its sublayer add nothing.
 FCI_FN bool fci_export_is_output(fci_slot slot);
 // The order of q and k rows in the output, relative to the model's.
@@ -31369,8 +31371,10 @@ FCI_FN fci_export_piece *fci_export_pieces(fci_export *x, fci_out *o, size_t n) 
     return p;
 }
 
-FCI_FN bool fci_listing_gives_logits(const fci_export *x, fci_slot slot) {
-    return slot == FCI_OUTPUT || (slot == FCI_EMBEDDING && fci_config_has(x->m, FCI_TRAIT_TIED));
+FCI_FN bool fci_export_has_logits(const fci_export *x) {
+    return !fci_config_has(x->m, FCI_TRAIT_TIED) ||
+           (fci_export_to_gguf(x) && !fci_is_gguf(x->m->container) &&
+            (x->m->architecture->quirks & FCI_QUIRK_OUTPUT));
 }
 
 // The type for rows that are no whole blocks of this one.
@@ -31389,7 +31393,7 @@ FCI_FN fc_dtype fci_export_type(const fci_export *x, fci_slot slot, fc_dtype sto
     if (to_gguf && (slot == FCI_POSITION_EMBEDDING || slot == FCI_ROUTER)) return FC_DTYPE_F32;
     if (!to_gguf && fci_number_block(type) > 1) return FC_DTYPE_F32;
     if (x->desc->type && fci_number_block(type) > 1 && type != FC_DTYPE_Q8_0 &&
-        fci_listing_gives_logits(x, slot))
+        slot == (fci_export_has_logits(x) ? FCI_OUTPUT : FCI_EMBEDDING))
         type = FC_DTYPE_Q6_K;
     if (cols % fci_number_block(type) != 0) type = fci_listing_smaller_block(type);
     if (type && cols % fci_number_block(type) == 0) return type;
@@ -31744,7 +31748,8 @@ FCI_FN fc_code fci_convert_to_other_kind(fci_export *x) {
         if (!pattern) continue;
         for (uint32_t b = 0; b < (in_block ? m->hyper.n_blocks : 1); b++) {
             size_t first = x->n_outs;
-            if (!fci_weights_needs(m, row, b)) continue;
+            if (row->slot == FCI_OUTPUT ? !fci_export_has_logits(x) : !fci_weights_needs(m, row, b))
+                continue;
             if (in_block && !fci_export_masked(x) && !fci_weights_used(m, x->mask, row->slot, b))
                 continue;
             fc_code code = fci_weights_is_expert(row->slot)
@@ -32168,7 +32173,8 @@ FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_f
                                       fci_config_has(x->m, FCI_TRAIT_TWO_ROPES));
         if (used) fci_keys_f32(k, key, real);
     } else if (f->type == FCI_FIELD_REAL) {
-        if (real != f->otherwise || f->offset == FCI_AT(norm_eps))
+        if (real != f->otherwise || f->offset == FCI_AT(norm_eps) ||
+            f->offset == FCI_AT(logit_divisor)) // llama.cpp wants these two
             fci_keys_f32(k, key, real);
     } else if (count && (f->offset != FCI_AT(expert_ff) || h->n_experts))
         fci_keys_u32(k, key, count);
@@ -32282,6 +32288,8 @@ FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
     for (const fci_activation_name *a = fci_activation_names; a->name; a++)
         if (strcmp(a->name, x->m->architecture->activation) == 0 && a->activation != h->activation)
             what = "the activation";
+    if ((x->m->architecture->quirks & FCI_QUIRK_NO_OUTPUT) && fci_export_has_logits(x))
+        what = "the output matrix";
     said.query_scalar = 0;
     if (x->m->architecture->gguf_adjust) x->m->architecture->gguf_adjust(&said);
     const double scale = 1 / sqrt(said.query_scalar > 0 ? said.query_scalar : (double)h->head_dim);

@@ -63,6 +63,83 @@ static void check(const char *name, fc_export_format format, bool removes) {
     remove_tree(out);
 }
 
+// Models of tests/data with other settings, whose GGUF files must say what llama.cpp asks for.
+static const struct {
+    const char *model, *was, *now; // in config.json
+    const char *hidden;            // a tensor that is not there; NULL: all are
+    const char *there, *absent;    // keys or tensors; NULL: none
+} variants[] = {
+    {"granite", "\"logits_scaling\": 1.5", "\"logits_scaling\": 1.0", NULL, "granite.logit_scale",
+     "output.weight"},
+    {"gpt_neox", "{", "{\"tie_word_embeddings\": true,", "embed_out.weight", "output.weight", NULL},
+    {"olmo2", "{", "{\"tie_word_embeddings\": true,", "lm_head.weight", "output.weight", NULL},
+    {"stablelm", "{", "{\"tie_word_embeddings\": true,", "lm_head.weight", "output.weight", NULL},
+};
+
+// A copy in the folder `in`.
+static fc_model *open_variant(size_t i, fc_error *err) {
+    static const char *const files[] = {"config.json", "model.safetensors"};
+    const char *was[] = {variants[i].was, variants[i].hidden},
+               *now[] = {variants[i].now, "unused"}; // within the name
+    char path[256];
+    T_OK(!fci_platform_make_folder(in), "%s", in);
+    for (size_t f = 0; f < 2; f++) {
+        size_t n, at = 0;
+        snprintf(path, sizeof path, "tests/data/%s/%s", variants[i].model, files[f]);
+        char *text = t_read(path, &n);
+        if (!T_OK(text != NULL, "%s", path)) return NULL;
+        snprintf(path, sizeof path, "%s/%s", in, files[f]);
+        FILE *to = fopen(path, "wb");
+        while (was[f] && at < n && strncmp(text + at, was[f], strlen(was[f])) != 0) at++;
+        T_OK(to && (!was[f] || at < n), "%s: there is no %s", path, was[f]);
+        if (to) fwrite(text, 1, at, to);
+        if (to && was[f]) fputs(now[f], to);
+        if (was[f]) at += f ? strlen(now[f]) : strlen(was[f]);
+        if (to) fwrite(text + at, 1, n - at, to);
+        if (to) fclose(to);
+        free(text);
+    }
+    return open_f32(in, err);
+}
+
+static void check_variant(size_t i) {
+    const char *name = variants[i].model, *names[] = {variants[i].there, variants[i].absent};
+    fc_error err;
+    fc_export_desc to;
+    memset(&to, 0, sizeof to);
+    to.format = FC_EXPORT_GGUF_MASKED;
+    to.path = out;
+    fc_model *m = open_variant(i, &err);
+    if (T_OK(m != NULL, "%s: %s", name, err.msg) &&
+        T_OK(fc_export(m, NULL, &to, &err) == FC_OK, "%s: %s", name, err.msg)) {
+        compare(name, m, NULL);
+        fc_container *c = fc_container_open(out, NULL, &err);
+        for (size_t k = 0; c && k < 2; k++)
+            T_OK(!names[k] || (fci_gguf_find(c, names[k]) || fc_container_find(c, names[k])) == !k,
+                 "%s: %s", name, names[k]);
+        fc_container_close(c);
+    }
+    fc_model_close(m);
+    remove_tree(in);
+    remove_tree(out);
+}
+
+// llama.cpp's Gemma 2 has no output matrix of its own.
+static void check_untied(void) {
+    fc_error err;
+    fc_export_desc to;
+    memset(&to, 0, sizeof to);
+    to.format = FC_EXPORT_GGUF_MASKED;
+    to.path = out;
+    fc_model *m = open_f32("tests/data/gemma2", &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    m->hyper.traits &= ~(uint32_t)FCI_TRAIT_TIED;
+    T_OK(fc_export(m, NULL, &to, &err) == FC_ERR_UNSUPPORTED && strstr(err.msg, "output matrix"),
+         "%s", err.msg);
+    fc_model_close(m);
+    remove_tree(out);
+}
+
 int main(void) {
     static const char *const names[] = {"gemma",
                                         "gemma.gguf",
@@ -108,5 +185,7 @@ int main(void) {
             check(names[i], (fc_export_format)f, true);
         }
     T_OK(n_refused == 20, "%d refusals", n_refused);
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) check_variant(i);
+    check_untied();
     return t_end("export_families");
 }
