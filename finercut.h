@@ -16538,7 +16538,7 @@ typedef struct fci_attention_lane {
     const float *q, *k, *v;
     float *out;
     size_t n_q, n_kv, n_from;
-    const struct fci_attention_lane *from;
+    const struct fci_attention_lane *from; // NULL where n_from is 0
 } fci_attention_lane;
 
 typedef struct fci_attention { // head h of row i lies at q + i * ldq + h * head_dim
@@ -17009,7 +17009,7 @@ FINERCUT_API fc_code fc_matmul(const fc_product *p, const fc_env *env, fc_error 
 // Measures the peak of this machine: multiply-adds in registers, and reading memory.
 
 // A loop returns the operations (a multiply-add is two) of its `rounds`; it may change the 32
-// floats of `x`. Fourteen sums hide the latency of two units; c = x * c + y cannot be hoisted.
+// floats of `x`. Fourteen sums hide the latency of two units; s = a * s + b cannot be hoisted.
 typedef double (*fci_peak_fn)(size_t rounds, float *x);
 
 // With the instructions of the build.
@@ -17295,7 +17295,7 @@ typedef struct fci_layer {            // one block
 // ---- private to this section
 
 // >> config
-// A model: hyperparameters, views of its weights found by the architecture's row, tokenizer.
+// The struct of a model, and its hyperparameters, from config.json or from keys of a GGUF file.
 
 struct fc_model {
     fci_context c;
@@ -17436,7 +17436,7 @@ FCI_FN bool fci_config_all_zero(const fc_tensor *t) {
 }
 
 // llama.cpp needs tensors for a removed sublayer of a `deci` file, so one whose output weights are
-// zero counts as removed. Other weights may change in type and width.
+// zero counts as removed. Its other tensors may have any type and width: they are not looked at.
 FCI_FN bool fci_config_is_stub(const fc_container *c, uint64_t block, fc_kind kind) {
     const fci_stub_part *first = fci_stub_parts[kind], *p = first;
     char name[FCI_NAME_MAX];
@@ -17533,7 +17533,7 @@ FCI_FN fc_code fci_config_field(const fci_config_source *s, const fci_field *f, 
     if (found && !(value >= f->low && value <= f->high)) // also NaN
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g",
                         shown, name, f->low, f->high, value);
-    if (!found && value == FCI_LATER) value = 0; // marks what fci_config_complete fills in
+    if (!found && value == FCI_LATER) value = 0; // is filled in by fci_config_sizes and the like
     char *at = (char *)h + f->offset;
     if (f->type == FCI_FIELD_TRAIT) h->traits |= value > 0 ? f->traits : 0;
     else if (f->type == FCI_FIELD_REAL) memcpy(at, &value, sizeof value);
@@ -17717,8 +17717,8 @@ FCI_FN fc_code fci_config_rope_partial(const fci_config_source *s, const fci_jso
     return code;
 }
 
-// One object of rope settings. In some families the original length is beside it, or is known where
-// neither gives it.
+// One object of rope settings. The original length is beside it (in families that read it there),
+// in it, or else in the family's defaults.
 FCI_FN fc_code fci_config_rope_object(fc_model *m, const fci_config_source *s, const fci_json *rope,
                                       fci_rope *r, fc_error *err) {
     static const char original[] = "original_max_position_embeddings";
@@ -17770,7 +17770,7 @@ FCI_FN fc_code fci_config_rope_two(fc_model *m, const fci_config_source *s, cons
 }
 
 // Both spellings: "rope_parameters" of transformers 5, one object or one per type of layer, and the
-// older "rope_theta" and "rope_scaling", which have priority.
+// older "rope_scaling", which has priority, with "rope_theta" beside it (already in ropes[]).
 FCI_FN fc_code fci_config_rope_json(fc_model *m, const fci_config_source *s, fc_error *err) {
     const fci_json *rope = fci_json_some(s->json, "rope_parameters"),
                    *scaling = fci_json_some(s->json, "rope_scaling");
@@ -17869,7 +17869,7 @@ static const fci_config_refusal fci_config_refusals[] = {
     {NULL, "rope.scaling.yarn_log_multiplier", 0, 0, "yarn's log multiplier"},
 };
 
-// Settings that no row reads must be off.
+// Settings that the model's row does not read must be off.
 FCI_FN fc_code fci_config_refuse(const fc_model *m, const fci_config_source *s, fc_error *err) {
     for (size_t i = 0; i < sizeof fci_config_refusals / sizeof fci_config_refusals[0]; i++) {
         const fci_config_refusal *r = &fci_config_refusals[i];
@@ -17928,7 +17928,7 @@ FCI_FN fc_code fci_config_fields(fc_model *m, fci_config_source *s, fc_error *er
     return FC_OK;
 }
 
-// An array of config.json with a value per block; *first NULL where it is absent.
+// An array of config.json with a value per block; *first NULL where it is absent or ignored.
 FCI_FN fc_code fci_config_list(const fc_model *m, const fci_json *config, const char *key,
                                const fci_json **first, fc_error *err) {
     const fci_json *list = fci_json_some(config, key);
@@ -18009,7 +18009,8 @@ FCI_FN fc_code fci_config_expert_blocks(fc_model *m, const fci_json *config, fc_
     return FC_OK;
 }
 
-// Sets what differs between blocks; config NULL: from the fields alone.
+// Sets what differs between blocks; config NULL: from the fields alone. Rope first: windows look at
+// it.
 FCI_FN fc_code fci_config_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     fci_hyper *h = &m->hyper;
     h->blocks =
@@ -18067,8 +18068,8 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
     return code ? code : fci_config_blocks(m, s->json, err);
 }
 
-// DeciLM's other way to say "intermediate_size": the whole multiple of 256 from 2/3 of so many
-// times the hidden size on.
+// DeciLM's other way to say "intermediate_size": 2/3 of ffn_mult times the hidden size, rounded up
+// to a multiple of 256.
 FCI_FN fc_code fci_config_block_mult(const fci_hyper *h, const fci_json *n, fc_error *err) {
     char expected[96];
     double mult = 0;
@@ -18082,7 +18083,8 @@ FCI_FN fc_code fci_config_block_mult(const fci_hyper *h, const fci_json *n, fc_e
     return fci_json_bad(err, n, "ffn_mult", expected);
 }
 
-// What is said of a sublayer that is there: the model's own sizes, and no other computation.
+// The entry of a sublayer that is kept: it must give the model's own sizes, and none of the other
+// computations that DeciLM knows.
 FCI_FN fc_code fci_config_block_agrees(const fci_hyper *h, const fci_json *entry, uint32_t kind,
                                        fc_error *err) {
     static const char *const others[] = {"replace_with_linear", "window_length", "num_sink_tokens"};
@@ -18197,7 +18199,7 @@ FCI_FN fc_code fci_config_json(fc_model *m, const fci_json *config, fci_arena *s
                   : fci_config_drop_lists(m, config, err);
 }
 
-// Marks a sublayer as removed. Tensors that are there for llama.cpp only count as read.
+// Marks a sublayer as removed. Its tensors, which only llama.cpp needs, count as read.
 FCI_FN void fci_config_stub(fc_model *m, uint64_t block, fc_kind kind) {
     const fci_stub_part *parts = fci_stub_parts[kind];
     m->present[2 * block + kind] = 0;
@@ -18236,7 +18238,7 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
         return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
                         "general.architecture: expected a string, got %s",
                         kv ? "another type" : "nothing");
-    // llama.cpp's name for Llama with sublayers removed
+    // llama.cpp's name for Llama (the first row of the table) with sublayers removed
     const bool deci = fci_is(name, FCI_PRUNED_GGUF);
     m->architecture = fci_config_architecture(deci ? fci_s(fci_architectures()->gguf) : name, true,
                                               err);
@@ -18278,8 +18280,8 @@ FCI_FN bool fci_weights_needs(const fc_model *m, const fci_tensor_row *row, uint
 // Finds and checks every tensor and sets the model's views, by its hyper; again where the
 // container's tensors have become others.
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err);
-// Sets config.dtype, that of most bytes, and config.compute: for AUTO bf16 where the weights are
-// bf16 and it is native. Fails where bf16 is wanted and not native.
+// Sets config.dtype, that of most bytes of matrices, and config.compute: for AUTO bf16 where the
+// weights are bf16 and it is native. Fails where the machine's kernels lack what is wanted.
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err);
 // Fills in the rest of m->config, and m->spare, after fci_weights_load.
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err);
@@ -18402,7 +18404,7 @@ FCI_FN fc_code fci_weights_view(fc_model *m, const fci_weights_wanted *w, const 
     if (by_head) {
         out->run = m->hyper.head_dim;
         out->step = 3 * out->run;
-        out->data = (const char *)t->data + first / n * out->run * row_bytes;
+        out->data = (const char *)t->data + first / n * out->run * row_bytes; // first / n: q, k, v
     }
     if (!out->transposed) return FC_OK;
     if (fci_number_block(t->type) != 1)
@@ -18492,7 +18494,8 @@ FCI_FN fc_code fci_weights_find_bias(fc_model *m, const fci_weights_wanted *weig
     return code || !t ? code : fci_weights_bias(m, &w, t, bias, err);
 }
 
-// GGUF files usually have all experts in one tensor; *w describes one expert.
+// GGUF files usually have all experts in one tensor: *t, with *w widened from one expert to all.
+// NULL: there is none.
 FCI_FN fc_code fci_weights_stacked(fc_model *m, fci_weights_wanted *w, const char *pattern,
                                    char *name, size_t size, const fc_tensor **t, fc_error *err) {
     const char *at = strstr(pattern, ".@");
@@ -18765,6 +18768,7 @@ FCI_FN void fci_weights_special(const fc_model *m, char *out, size_t size) {
 }
 
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
+    // in the order of fci_rope_scaling and fci_activation
     static const char *const scalings[] = {"none", "linear", "llama3", "yarn", "longrope"};
     static const char *const activations[] = {"silu", "gelu", "gelu-tanh", "relu", "relu2"};
     char special[256];
@@ -18860,7 +18864,7 @@ FCI_FN uint64_t fci_disk_span(const fci_matrix *w); // bytes from its first to i
 // ---- private to this section
 
 enum { FCI_DISK_PAGE = 4096 };  // no system has smaller ones
-enum { FCI_DISK_MARGIN = 16 };  // of memory, a share for what is not counted
+enum { FCI_DISK_MARGIN = 16 };  // 1/16 of the memory is left for what is not counted
 
 FCI_FN bool fci_disk_needed(const fc_model *m) {
     return m->spare && m->config.file_bytes > m->spare;
@@ -18929,7 +18933,7 @@ FCI_FN size_t fci_disk_stays(const fci_disk *d, const uint8_t *mask) {
         if (mask[s] && m->present[s])
             most = fci_max(most, s % 2 && m->layers[s / 2].experts ? n / m->hyper.n_experts : n);
     }
-    // the head's, and of the sublayers that run and come
+    // bytes of the head, of the sublayer that runs, and of the next one
     const uint64_t busy = m->output.rows * m->output.row_bytes + 2 * most;
     room = d->spare - fci_min(d->spare, busy);
     for (; stays > 0; stays--) {
@@ -19004,7 +19008,8 @@ FCI_FN void fci_disk_end(fci_disk *d) {
 }
 
 // >> copies
-// The weights once more, turned: what generates token after token reads them so.
+// Copies of the weights in the order of room `turned`, for generation, which runs single rows. A
+// panel of a copy is filled when it is first used.
 
 typedef struct fci_copies_one {
     const fci_matrix *of;
@@ -19121,7 +19126,7 @@ FCI_FN const fci_gemm_copy *fci_copies_find(const fci_copies *c, const fci_matri
 // Hashes that identify a model. The fingerprint covers settings, names, types and shapes of
 // tensors, and samples of each tensor, so that opening stays quick. `content` covers every byte.
 // Neither depends on the machine, on where the files are or on how tensors are divided between
-// them. The prefix changes with what is hashed.
+// them. The fingerprint's prefix changes with what is hashed.
 
 // Hash of the settings alone.
 FCI_FN uint64_t fci_identity_settings(const fc_model *m);
@@ -19349,7 +19354,7 @@ FCI_FN fc_code fci_sublayers_parse(const char *names, uint32_t n_blocks, uint8_t
 
 // ---- private to this section
 
-enum { FCI_SUBLAYERS_BLOCKS = 4096 }; // of names that are checked without a model
+enum { FCI_SUBLAYERS_BLOCKS = 4096 }; // numbers in names are read up to here: no model has more
 
 FINERCUT_API const char *fc_candidate_name(fc_candidates candidates, uint32_t candidate, char *name,
                                            size_t size) {
@@ -19380,7 +19385,7 @@ FCI_FN bool fci_sublayers_item(fci_str item, unsigned *kinds, uint32_t range[2])
     return false;
 }
 
-// Sets those of an item's blocks; false: one of them is set already.
+// Sets those of an item's blocks (set NULL: none); false: one of them is set already.
 FCI_FN bool fci_sublayers_set(uint8_t *set, unsigned kinds, const uint32_t range[2]) {
     bool fresh = true;
     for (uint32_t b = range[0]; set && b <= range[1]; b++)
@@ -19469,17 +19474,17 @@ FCI_FN fc_code fci_healed_open(fc_model *m, const char *path, fc_error *err);
 // The mask to run under, where a caller gave this one (NULL: none); NULL: the model is healed for
 // another. All masks of callers pass here.
 FCI_FN const uint8_t *fci_healed_mask(const fc_model *m, const uint8_t *mask, fc_error *err);
-// Fails where a healed tensor holds a NaN or an infinity; its numbers go through the arena.
+// Fails where a healed tensor holds a NaN or an infinity; the arena gives the buffer for that.
 FCI_FN fc_code fci_healed_finite(const fc_model *m, fci_arena *a, fc_error *err);
 // Fails where the model is healed; `what` wants the model's own tensors.
 FCI_FN fc_code fci_healed_refuse(const fc_model *m, const char *what, fc_error *err);
 // What was done, as the file says: the next entry of its metadata that tells; false: no more.
-// *index starts at 0.
+// *index starts at 0; *key is whole, with FCI_HEALED_KEY.
 FCI_FN bool fci_healed_next(const fc_model *m, size_t *index, fci_str *key, fci_str *value);
 
 // ---- private to this section
 
-// values decoded at a time, a multiple of every block; bytes of a file whose hash is no wait
+// values decoded at a time, a multiple of every block; bytes of a file that is hashed when opened
 enum { FCI_HEALED_VALUES = 1024, FCI_HEALED_QUICK = 1 << 30 };
 
 // The value of a key that must be there.
@@ -19783,7 +19788,7 @@ FCI_FN fc_code fci_model_configure_all(fc_model *m, fc_error *err) {
     return fci_wrap(err, code, "%s", path);
 }
 
-// Working memory takes no more than half of what a larger model leaves.
+// For a model larger than the free memory, working memory may take half of that.
 FCI_FN void fci_model_share(fc_model *m) {
     if (!fci_disk_needed(m)) return;
     if (!m->memory_limit) m->memory_limit = m->spare / 2;
@@ -19928,7 +19933,7 @@ FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_
                                  fc_tokens *out, fc_error *err);
 // Hash of the lengths and ids of all sequences, the same on any machine.
 FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t);
-// Checks that sequences can be run and have `least` tokens; *longest is the longest one's length.
+// Checks that sequences can be run, each of `least` tokens or more; *longest: most tokens of one.
 FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t least,
                                 size_t *longest, fc_error *err);
 #ifndef FINERCUT_NO_TOKENIZER
@@ -20177,9 +20182,9 @@ enum { // what a format does
     FCI_CHAT_MERGE_FIRST = 8,   // `system` goes before the first user's message,
     FCI_CHAT_MERGE_LAST = 16,   // or before the last message, if it is a user's; else it is lost
     FCI_CHAT_ALWAYS_SYSTEM = 32, // an empty one where there is none
-    FCI_CHAT_ALWAYS_PROMPT = 64,
+    FCI_CHAT_ALWAYS_PROMPT = 64, // the prompt comes last, asked for or not
     FCI_CHAT_THINK = 128,       // Qwen3: thoughts of answers to past questions go
-    FCI_CHAT_OWN_SYSTEM = 512, // there may be a literal with a message of it
+    FCI_CHAT_OWN_SYSTEM = 512,  // a literal may hold the template's own system message, whole
     FCI_CHAT_FORGET = 1024,     // DeepSeek R1: thoughts of answers go
     FCI_CHAT_MODES = 256        // SmolLM3: the system message chooses and tells the mode
 };
@@ -20190,7 +20195,7 @@ typedef struct fci_chat_row {
     const char *name;
     uint64_t forms[FCI_CHAT_FORMS]; // hashes (tools/chat_forms.c), 0 behind the last one
     const char *system, *user, *assistant; // NULL: there is none
-    const char *prompt, *no_think;
+    const char *prompt, *no_think; // begin an answer; no_think: behind it, for one without thoughts
     const char *header;
     // what stands in the plain form before the text of its own system message, in order
     const char *presets[2];
@@ -20325,7 +20330,7 @@ struct fc_chat {
 typedef struct fci_chat_reader { // a template on its way to its plain form
     const char *p, *end;
     fci_buffer *b;
-    char after; // what the last tag leaves of the text behind it: as `-`, `%`, or all (0)
+    char after; // what the last tag takes of the text behind it: '-' blanks, '%' a newline, 0 none
     const char *start; // of all
 } fci_chat_reader;
 
@@ -20333,8 +20338,8 @@ FCI_FN void fci_chat_skip(fci_chat_reader *r) {
     while (r->p < r->end && memchr(" \t\r\n", *r->p, 4)) r->p++;
 }
 
-// A string literal in single quotes, its escapes kept; two that are joined by + become one, and +
-// stays behind it where a filter, a member or the like is the second one's only.
+// A string literal in single quotes, its escapes kept; two that are joined by + become one, with +
+// behind it where a filter, a member or the like belongs to the second only.
 FCI_FN void fci_chat_literal(fci_chat_reader *r) {
     fci_buffer *b = r->b;
     const char quote = *r->p++;
@@ -20357,7 +20362,7 @@ FCI_FN void fci_chat_literal(fci_chat_reader *r) {
     if (joined && r->p < r->end && memchr("|.[(*/%", *r->p, 7)) fci_puts(b, "+");
 }
 
-// Whether two characters are of one word, operator or bracket if nothing is between them.
+// Whether two characters would make one word, operator or bracket if nothing stood between them.
 FCI_FN bool fci_chat_joins(char a, char b) {
     static const char signs[] = "=!<>*/%{}";
     const char pair[2] = {a, b};
@@ -20411,7 +20416,7 @@ FCI_FN void fci_chat_tag(fci_chat_reader *r, char kind) {
 }
 
 // Text between tags, with what the tags around it take away (transformers sets trim_blocks and
-// lstrip_blocks). `next`: the tag behind it, of `left` bytes or more.
+// lstrip_blocks). `next`: the tag behind it; `left`: bytes from there to the template's end.
 FCI_FN void fci_chat_between(fci_chat_reader *r, const char *next, size_t left) {
     const char *p = r->p, *end = next, *line = next;
     const char kind = left > 1 ? next[1] : 0, sign = left > 2 ? next[2] : 0;
@@ -20435,6 +20440,7 @@ FCI_FN void fci_chat_comment(fci_chat_reader *r) {
     r->p = p < r->end ? p + 2 : r->end;
 }
 
+// Appends the plain form of a template.
 FCI_FN void fci_chat_plain(fci_str text, fci_buffer *b) {
     fci_chat_reader r = {text.p, text.p + text.n, b, 0, text.p};
     if (text.n && r.end[-1] == '\n') r.end--;
@@ -20578,7 +20584,7 @@ FCI_FN bool fci_chat_whole(const fc_chat *c, const char *plain, fci_buffer *b) {
     return good;
 }
 
-// The texts of the template's own system message; false: they are not there.
+// The texts of the template's own system message; false: they are not there, or *err is filled.
 FCI_FN bool fci_chat_presets(fc_chat *c, const char *plain, fc_error *err) {
     fci_buffer b = fci_buffer_of(c->arena.c);
     bool good = true;
@@ -20651,7 +20657,7 @@ FCI_FN fc_code fci_chat_unknown(const char *why, fc_error *err) {
                     why);
 }
 
-// The hash of a form; bos_token at the start, and nowhere else, is a trait.
+// The hash of a form, without a bos_token that is at the start and nowhere else: that is a trait.
 FCI_FN uint64_t fci_chat_hash(const char *form) {
     static const char bos[] = "{{bos_token}}";
     const size_t n = sizeof bos - 1;
@@ -20901,7 +20907,7 @@ FCI_FN size_t fci_chat_question(const fci_chat_writer *w) {
     return w->n - 1;
 }
 
-// Qwen3: an answer without its thoughts, which stay behind the last question.
+// Qwen3: an answer without its thoughts, which only answers after the last question keep.
 FCI_FN fci_str fci_chat_thoughts(fci_chat_writer *w, fci_str s) {
     static const char end[] = "</think>";
     fci_str thoughts = {"", 0}, rest = fci_chat_behind(s, end);
@@ -21101,7 +21107,7 @@ FCI_FN fc_code fci_chat_object(const fci_json *item, fc_error *err) {
     return fci_fail(err, FC_ERR_FORMAT, 0, "expected an object, got %s", fci_json_type_name(item));
 }
 
-// The role and the text of a message; `sharegpt`: as that has them.
+// The role and the text of a message; `sharegpt`: under that format's keys, "from" and "value".
 FCI_FN fc_code fci_chat_turn(const fci_json *n, bool sharegpt, fc_message *m, fc_error *err) {
     static const char *const names[] = {"human", "gpt"};
     const char *role_key = sharegpt ? "from" : "role";
@@ -21239,7 +21245,8 @@ FCI_FN fc_code fci_chat_ids(const fc_chat *c, const fci_buffer *text, fci_buffer
     return fci_buffer_code(ids, err);
 }
 
-// Calls for each line; what is left in `out` is the caller's.
+// Appends each line to `out`: the ids of its conversation, or, c NULL, the text of its `field`.
+// Frees lines->arena.
 FCI_FN fc_code fci_chat_lines(const fc_chat *c, const char *field, fci_json_lines *lines,
                               fci_buffer *out, fc_error *err) {
     fci_buffer text = fci_buffer_of(lines->arena.c);
@@ -21420,16 +21427,16 @@ typedef struct fci_engine {
     fc_compute compute;  // the model's; of I8 the caller says when, else F32
     uint64_t rows_run, rows_out; // so far, through sublayers and to outputs
     double *sublayer_cost; // [2 * n_blocks + 1]: share of a whole forward pass, the head last
-    fci_engine_tick_fn tick;
-    fci_engine_tap_fn tap; // or NULL
+    fci_engine_tick_fn tick; // or NULL
+    fci_engine_tap_fn tap;   // or NULL
     void *tick_user, *tap_user;
     fci_disk disk;
-    const fci_copies *copies;
+    const fci_copies *copies; // or NULL
 } fci_engine;
 
 // How the model's attention is computed, without lanes.
 FCI_FN fci_attention fci_engine_attention(const fc_model *m);
-// The table of a block's rotary embedding; its rows are e->positions.
+// The table of rotary embedding `rope`, 0 or 1; e->positions names its row for each of the wave's.
 FCI_FN float *fci_engine_cos_sin(const fci_engine *e, size_t rope);
 // Whether a sequence of this length, with what is in a cache, takes form 1.
 FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
@@ -21491,7 +21498,7 @@ FCI_FN fc_code fci_engine_begin(fci_engine *e, fc_model *m, const fci_engine_wis
 enum { FCI_ENGINE_ROWS = 4096 }; // rows of a wave: enough to make packing weights cheap
 enum { FCI_ENGINE_LANE = 128 };  // bytes per row of callers' bookkeeping, at most
 #define FCI_ENGINE_LOGITS ((uint64_t)64 << 20) // bytes of logits at a time
-#define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows, where no limit is given
+#define FCI_ENGINE_WORK ((uint64_t)512 << 20)  // bytes of a wave's rows; a long text may take more
 
 // As transformers: frequencies and their products with the position are float32.
 FCI_FN void fci_sizing_rope(fci_engine *e, size_t rope, size_t form) {
@@ -21836,8 +21843,8 @@ FCI_FN void fci_wave_choose_none(const fci_engine *e, size_t row, fci_engine_rou
 }
 
 // Chooses a row's experts: the highest scores, ties to the first, weighted by the softmax over all
-// scores or over theirs. A chosen expert's score becomes -INFINITY. False where a score is not
-// finite.
+// scores or over theirs, times residual_scale. A chosen expert's score becomes -INFINITY. False
+// where a score is not finite.
 FCI_FN bool fci_wave_choose(const fci_engine *e, size_t row, fci_engine_routed *out) {
     const fci_hyper *h = &e->m->hyper;
     float *scores = e->scores + row * h->n_experts;
@@ -22911,9 +22918,9 @@ FCI_FN fc_plan *fci_plan_new(const fc_env *env, fc_error *err);
 // Appends a step with a copy of its scores, which are sorted by candidate.
 FCI_FN fc_code fci_plan_append(fc_plan *p, uint32_t removed, double score, const fc_score *scores,
                                size_t n_scores, fc_error *err);
-// Whether the first n steps, and no fewer, need be done: they reach `until`.
+// Whether the first n steps reach `until`: they save enough, or one is beyond what may be lost.
 FCI_FN bool fci_plan_reached(const fc_plan *p, size_t n);
-// What `candidate` has of a unit, and what the first n steps removed.
+// What the first n steps and then `candidate` save of a unit, together.
 FCI_FN double fci_plan_saved_by(const fc_plan *p, fc_unit unit, size_t n, uint32_t candidate);
 // The set that `keep` names becomes the plan's; NULL: it is cleared.
 FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err);
@@ -23113,7 +23120,7 @@ FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size
 }
 
 // >> bind
-// Whether a plan may be: by itself, and for a model.
+// Whether a plan is valid: by itself, and for a model.
 
 // Checks step `index`, alone and after earlier ones: it must have removed what its scores demand.
 FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err);
@@ -23140,7 +23147,7 @@ FCI_FN fc_code fci_bind_check_guess(const fc_plan_info *info, const fc_score *c,
                     c->expected);
 }
 
-// Checks another score of a step: it must not be before that of what was removed.
+// Checks a score of a step: it must not be before that of what was removed.
 FCI_FN fc_code fci_bind_check_other(const fc_plan *p, size_t index, const fc_score *c,
                                     fc_error *err) {
     const fc_plan_info *info = &p->info;
@@ -23858,7 +23865,7 @@ FCI_FN fc_code fci_form_check_margin(const fci_json *root, const fc_plan_info *i
                                   : "0, as only search confident has");
 }
 
-// Reads the header; only the model's section is required.
+// Reads all but parameters, budget and steps; of the sections only the model's is required.
 FCI_FN fc_code fci_form_read_info(const fci_json *root, fc_plan_info *info, fc_error *err) {
     static const char *const sections[] = {"model", "calibration", "cost"};
     const fci_json *format, *object;
@@ -23944,7 +23951,7 @@ FCI_FN int fci_form_compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-// The optional fields beside a value, of an estimate or of a bound.
+// A score: its value, whether that is exact, and the optional fields of an estimate or a bound.
 FCI_FN fc_code fci_form_read_score(const fci_json *object, fc_score *s, fc_error *err) {
     const fci_json *positions = fci_json_get(object, "positions"),
                    *margin = fci_json_get(object, "margin"),
@@ -24119,12 +24126,13 @@ typedef struct fci_ranks {
     size_t n_holders;
     double *given, *got;   // [most], [ranks * most]
     uint32_t step;
-    bool parted;           // the others have been told the end
+    bool parted;           // one has failed, and all know: nobody meets again
 } fci_ranks;
 
 // Checks `of`; NULL, and one rank alone, leave r->of NULL.
 FCI_FN fc_code fci_ranks_begin(fci_ranks *r, const fci_context *c, fc_ranks *of, fc_error *err);
 FCI_FN void fci_ranks_end(fci_ranks *r);
+// For fci_ranks_deal of so many values.
 FCI_FN void fci_ranks_buffers(fci_ranks *r, uint64_t n_holders, fci_group *g);
 // For fci_ranks_merge of up to `most` values of one rank.
 FCI_FN void fci_ranks_room(fci_ranks *r, uint64_t most, fci_group *g);
@@ -24132,10 +24140,10 @@ FCI_FN void fci_ranks_room(fci_ranks *r, uint64_t most, fci_group *g);
 // is this one.
 FCI_FN bool fci_ranks_deal(fci_ranks *r, size_t first, size_t end, double load);
 FCI_FN bool fci_ranks_own(const fci_ranks *r, size_t holder);
-// All ranks meet; each learns whether one has failed, so nobody waits for it. A mark that differs
-// means that they would not do the same.
+// All ranks meet; each learns whether one has failed (`code`, *err), so nobody waits for it. A mark
+// that differs means that they would not do the same. err is not NULL, except alone.
 FCI_FN fc_code fci_ranks_meet(fci_ranks *r, uint64_t mark, fc_code code, fc_error *err);
-// What every rank has, in order of rank, to be freed; NULL: *err is filled.
+// What every rank has, in order of rank, to be freed; NULL: *err is filled. Not to be called alone.
 FCI_FN void *fci_ranks_all(fci_ranks *r, const void *own, size_t size, fc_error *err);
 // Values come to all from who holds them, place % n_holders; places NULL: those from 0 on.
 FCI_FN fc_code fci_ranks_merge(fci_ranks *r, double *values, const size_t *places, size_t n,
@@ -24308,7 +24316,7 @@ typedef struct fci_evaluation {
     fci_engine engine;
     const fc_tokens *tokens;
     fci_watch watch;
-    double units, passes; // done, of one sequence; of all sequences, to come
+    double units, passes; // forward passes: of one sequence, done; of all sequences, in all
     fc_code (*take)(struct fci_evaluation *v, const float *x, uint32_t sequence, fc_error *err);
     void *user;
     fci_ranks ranks;
@@ -24320,7 +24328,7 @@ typedef struct fci_evaluation {
     fc_protocol protocol;
     fc_perplexity *each; // [n_sequences], or NULL
     size_t first; // of the current piece
-    const uint8_t *mask; // [2 * n_blocks]; NULL until it is open: that of the model
+    const uint8_t *mask; // [2 * n_blocks]; before it is open NULL stands for the model's
     fci_lane *lanes;
     int (*sink)(void *user, const float *rows, size_t n_rows); // of logits
 } fci_evaluation;
@@ -24881,8 +24889,8 @@ typedef struct fci_search {
 
 #define FCI_SEARCH_NONE UINT32_MAX
 enum { FCI_SEARCH_ROWS = 1024 };                    // enough rows to make packing weights cheap
-#define FCI_SEARCH_KEPT ((uint64_t)112 << 20)   // bytes of the original's outputs; of rows
-#define FCI_SEARCH_HELD ((uint64_t)48 << 20)    // held, where no limit is given
+#define FCI_SEARCH_KEPT ((uint64_t)112 << 20)   // bytes of the original's outputs, at most
+#define FCI_SEARCH_HELD ((uint64_t)48 << 20)    // bytes of held rows, or two full waves' if more
 // confident: the most degrees of freedom that the pooled variance counts for. (With 8, a single
 // extreme sequence drops nobody at 4 standard errors.)
 #define FCI_CONFIDENT_POOLED 8.0
@@ -25048,7 +25056,7 @@ FCI_FN double fci_search_later(const fci_search *s, double *expected) {
     if (*expected < s->step_units) *expected = s->step_units;
     const size_t last = fci_search_likely(s);
     for (size_t j = s->step + 1; j <= last && n > 0; j++) {
-        // Later steps have fewer candidates, each of a smaller model: work falls with the square.
+        // Later steps have fewer candidates: work is taken to fall with their number.
         double share = n - (double)(j - s->step);
         if (fci_search_picks(s->desc, j)) later += one;
         else if (share > 0) later += *expected * share / n;
@@ -25307,7 +25315,7 @@ FCI_FN fc_code fci_search_exchange(fci_search *s, fc_error *err) {
     return code;
 }
 
-// The same for sums that are expected: without `per`, the sum itself.
+// As fci_search_rate, for sums that are expected: without `per`, the sum itself.
 FCI_FN double fci_search_promise(const fci_search *s, const fci_search_runner *r, double sum) {
     return s->plan->info.per ? fci_search_rate(s, r, sum) : sum;
 }
@@ -25677,7 +25685,7 @@ FCI_FN void fci_search_race_pieces(fci_search *s, const fci_search_runner *r) {
     }
 }
 
-FCI_FN int fci_search_race_by_guess(const void *a, const void *b) {
+FCI_FN int fci_search_race_by_guess(const void *a, const void *b) { // lightest first
     const fci_search_weight_at *x = (const fci_search_weight_at *)a,
                                *y = (const fci_search_weight_at *)b;
     if (x->weight < y->weight || x->weight > y->weight) return x->weight < y->weight ? -1 : 1;
@@ -25737,9 +25745,9 @@ FCI_FN void fci_search_shuffle(uint64_t state, uint32_t *picks, uint32_t n) {
     }
 }
 
-// How far a runner is behind the leader (where it would be its equal), over its n complete
-// sequences: mean difference per sequence, sum of squared deviations (Welford), and level, the sum
-// of both means.
+// How far a runner is behind the leader (whose distances are scaled by fci_search_par), over its n
+// complete sequences: mean difference per sequence, sum of squared deviations (Welford), and level,
+// the sum of both means.
 typedef struct fci_search_lead {
     double n, mean, squares, level;
 } fci_search_lead;
@@ -26029,7 +26037,7 @@ FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err
     code = fci_perplexity_finish(v, &p, err);
     *perplexity = code ? (double)INFINITY : p.perplexity;
     if (code != FC_ERR_NUMERIC) return code;
-    fci_clear(err); // it is only too bad
+    fci_clear(err); // that is a result, too
     return FC_OK;
 }
 
@@ -26140,7 +26148,7 @@ FCI_FN void fci_search_buffers(fci_search *s, fci_group *g) {
     fci_ranks_room(&s->ranks, n * s->n_most, g);
 }
 
-// Bytes of a search beside its engine, with a trail of that spacing, without what it may keep.
+// Bytes of a search beside its engine, without what it may keep; sets s->spacing.
 FCI_FN uint64_t fci_search_bytes(fci_search *s, uint32_t spacing) {
     const uint64_t weights = fci_search_n_sublayers(s) + s->n_positions + s->tokens->n_sequences;
     fci_group g = fci_group_of(&s->m->c, FCI_COUNT, NULL);
@@ -26405,7 +26413,7 @@ FCI_FN void fci_search_counts(fci_search_setting *t, const char *name, uint64_t 
     snprintf(t->now, sizeof t->now, "%llu", (unsigned long long)now);
 }
 
-// The settings that a step's numbers depend on. `who`: what is said of those now.
+// The settings that a step's numbers depend on. `who` begins the error where one differs.
 FCI_FN fc_code fci_search_same(const char *who, const fc_plan_info *now, fc_unit per,
                                const fc_plan_info *old, fc_error *err) {
     fci_search_setting t[14];
@@ -26457,8 +26465,8 @@ FCI_FN fc_code fci_search_costs(fc_plan *p, fc_unit unit, const double *from, fc
     return costs ? FC_OK : FC_ERR_MEMORY;
 }
 
-// Seconds were measured anywhere, but of every sublayer there are some, and of those that do the
-// same as many.
+// Seconds may be another machine's, but every sublayer of the model has some, and those that are
+// alike have as many.
 FCI_FN fc_code fci_search_check_times(const fc_model *m, const double *seconds, fc_error *err) {
     char name[24], like[24];
     for (uint32_t k = 0; seconds && k < 2 * (uint32_t)m->hyper.n_blocks; k++) {
@@ -26550,7 +26558,7 @@ FCI_FN fc_code fci_search_time_pass(fci_search *s, fc_error *err) {
     return code;
 }
 
-// Whether two sublayers of a kind do the same.
+// Whether two sublayers of a kind do the same, as far as their bytes and windows tell.
 FCI_FN bool fci_search_alike(const fc_model *m, size_t a, size_t b) {
     return m->present[a] && m->present[b] &&
            m->layers[a / 2].n_bytes[a % 2] == m->layers[b / 2].n_bytes[b % 2] &&
@@ -26563,7 +26571,7 @@ FCI_FN size_t fci_search_like(const fc_model *m, size_t k) {
     return first;
 }
 
-// Those get the mean of their seconds, so that chance does not tell them apart.
+// Sublayers that are alike get the mean of their seconds, so that chance does not tell them apart.
 FCI_FN void fci_search_even(const fc_model *m, double *seconds) {
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     for (size_t first = 0, k; first < n; first++) {
@@ -26592,7 +26600,7 @@ FCI_FN fc_code fci_search_time(fci_search *s, double *seconds, fc_error *err) {
     return code;
 }
 
-// Those of rank 0 are everybody's.
+// fci_search_time, whose seconds on rank 0 are everybody's.
 FCI_FN fc_code fci_search_time_all(fci_search *s, double *seconds, fc_error *err) {
     const size_t size = (fci_search_n_sublayers(s) + 1) * sizeof *seconds;
     const fc_code code = fci_search_time(s, seconds, err);
@@ -26634,8 +26642,7 @@ FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
 }
 
 // The costs of what is wished for, and then the wishes, so that no plan has the one without the
-// other. A resumed plan's seconds stay.
-// Not to `run`: what takes a pass of the model is left out.
+// other. A resumed plan's seconds stay. `run` false: what takes a pass of the model is left out.
 FCI_FN fc_code fci_search_weigh(fci_search *s, bool run, fc_error *err) {
     fc_plan_info *info = &s->plan->info;
     fc_code code = FC_OK;
@@ -26942,7 +26949,7 @@ FCI_FN void fci_estimate_free(const fc_model *m, fci_estimate_pace *pace);
 
 #define FCI_ESTIMATE_SECONDS 0.5 // of measuring sublayers, and of reading
 enum { FCI_ESTIMATE_TOKENS = 64 }; // at least: with fewer, loading weights is what takes the time
-#define FCI_ESTIMATE_SHARE 0.01  // the same of the search, where that is less
+#define FCI_ESTIMATE_SHARE 0.01  // of the search that measuring sublayers may take, if that is less
 #define FCI_ESTIMATE_WORK 2.5e9  // multiplications of a first pass
 #define FCI_ESTIMATE_SURE 0.1    // by how much the measured seconds may be wrong
 #define FCI_ESTIMATE_LOADS 4.0   // how often a race computes rows between those of the trail
@@ -27037,7 +27044,7 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
     return code;
 }
 
-// Reads weights of the last block from the disk, as the search does.
+// Seconds to read a byte: weights of the last block come from the disk, as in the search.
 FCI_FN double fci_estimate_disk(const fc_model *m) {
     const fci_layer *l = &m->layers[m->hyper.n_blocks - 1];
     const fci_weight *all[] = {&l->up, &l->down, &l->gate, &l->q, &l->o,
@@ -27066,7 +27073,7 @@ FCI_FN fc_code fci_estimate_measure(fci_search_view *v, const fc_prune_desc *d, 
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
     const double begun = fci_platform_seconds();
     fci_watch watch;
-    uint8_t *mask = (uint8_t *)fci_alloc(&m->c, n, 1, "mask", err);
+    uint8_t *mask = (uint8_t *)fci_alloc(&m->c, n, 1, "mask", err); // zeros: runs no sublayer
     fci_watch_begin(&watch, &d->watch, "measuring");
     fc_code code = mask ? FC_OK : FC_ERR_MEMORY;
     if (!code) code = fci_estimate_metric(v, d->calibration, d->metric, mask, pace, err);
@@ -27457,7 +27464,7 @@ FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, f
 
 // A number in [0, 1) from seed and position (splitmix64).
 FCI_FN double fci_generate_draw(uint64_t seed, uint64_t position);
-// fc_tokens_own, which tells `watch` of that share of its work.
+// fc_tokens_own, all of which is `share` of the work that `watch` is told of.
 FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
                                 double share, fc_tokens *out, fc_error *err);
 // How many sequences that writes, and of how many tokens each.
@@ -27486,7 +27493,7 @@ struct fc_generator {
     fci_engine engine;
     fci_cache cache;
     fci_copies copies; // of the weights, once a few tokens ran
-    uint32_t n_single; // of those
+    uint32_t n_single; // tokens that ran alone
     uint64_t taken;    // bytes of all but the engine and the copies
     const float *logits;         // after the last of ids; NULL: not computed
     fci_generate_entry *entries; // [vocab], for sampling
@@ -27592,7 +27599,8 @@ FCI_FN void fci_generate_lengthen(fc_generator *g) {
     g->cache.n_text = g->n_ids;
 }
 
-// Counts tokens that run alone. Without copies they take longer, and are the same.
+// Counts tokens that run alone; makes the copies when FCI_GENERATE_FEW did. Without memory for them
+// tokens take longer, and are the same.
 FCI_FN void fci_generate_copy(fc_generator *g) {
     const fci_engine *e = &g->engine;
     if (g->n_ids - g->cache.n_past != 1 || ++g->n_single != FCI_GENERATE_FEW) return;
@@ -29021,7 +29029,7 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
 
 // ---- runs
 
-typedef struct fci_tasks_scored { // a token: after which row, and how likely
+typedef struct fci_tasks_scored { // a token that is scored, of a row of logits
     double loglikelihood;
     uint32_t id;
     bool greedy; // no other token is likelier
@@ -29269,7 +29277,7 @@ FCI_FN fc_code fci_tasks_run(fc_tasks *t, fci_tasks_job *j, size_t i, fc_error *
     code = fci_perplexity_meet(&j->ranks, t->m, j->mask, &all, 0, code, err);
     while (!code && j->first < j->n_own) code = fci_tasks_wave(j, err);
     code = fci_ranks_meet(&j->ranks, 0, code, err);
-    if (!code)
+    if (!code) // `likeliest` lies behind `loglikelihoods`
         code = fci_ranks_merge(&j->ranks, task->loglikelihoods, NULL, 2 * task->n_lanes, err);
     if (!code) code = fci_tasks_all_rows(j, err);
     if (begun) fci_tasks_end(j);
