@@ -32167,6 +32167,7 @@ FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_f
     for (size_t i = 0; f->type == FCI_FIELD_COUNT && i < sizeof elsewhere / sizeof *elsewhere; i++)
         if (f->offset == elsewhere[i]) return;
     if (!names || (f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits))) return;
+    if (f->offset == FCI_AT(window) && !x->m->config.n_window_blocks) return;
     while (fci_next_name(&names, suffix, sizeof suffix) && *names)
         if (f->offset != FCI_AT(norm_eps) || !fci_config_has(x->m, FCI_TRAIT_LAYER_NORM))
             break; // the last is LayerNorm's
@@ -32278,19 +32279,21 @@ FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
     const fci_window_rule rule = x->m->architecture->windows;
     const char *what = NULL;
     fci_hyper said = *h;
-    uint32_t windowed = 0, pattern = 1;
+    uint32_t windowed = 0, pattern = 0;
     for (uint32_t b = 0; b < h->n_blocks; b++) {
         windowed += h->blocks[b].window > 0;
-        if (!h->blocks[b].window && pattern == 1) pattern = b + 1;
+        if (!h->blocks[b].window && !pattern) pattern = b + 1;
         if (rule == FCI_WINDOW_NO_ROPE && (h->blocks[b].rope == 0) != ((b + 1) % 4 == 0))
             what = "which blocks have a rope";
     }
-    if (pattern == 1 && windowed == h->n_blocks) pattern = (uint32_t)h->n_blocks + 1;
+    if (!pattern) pattern = (uint32_t)h->n_blocks + 1;
     for (uint32_t b = 0; b < h->n_blocks; b++)
         if (windowed &&
             (h->blocks[b].window > 0) !=
                 (rule == FCI_WINDOW_PATTERN ? (b + 1) % pattern != 0 : rule == FCI_WINDOW_ALL))
             what = "which blocks have a window";
+    if (!windowed && strstr(x->m->architecture->gguf_defaults, "sliding_window\""))
+        what = "which blocks have a window"; // llama.cpp gives some its own
     for (uint32_t b = 0; b < h->n_blocks && h->n_experts; b++)
         if (!h->blocks[b].experts) what = "which blocks have experts";
     for (const fci_activation_name *a = fci_activation_names; a->name; a++)
