@@ -129,7 +129,7 @@
      Nothing is printed, nothing exits, and there is no global state: errors are safe with threads.
 
    MEMORY
-     fc_alloc hooks see every allocation, but for a file handle's few bytes in the default fc_io.
+     fc_alloc hooks see every allocation, but for handles and paths of files in the default fc_io.
      Handles are freed by their close or free function (NULL allowed); results that are arrays
      (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights stay in the mapped file, and
      panels of them are decoded as they are used. Only a generator copies them, as it comes to its
@@ -1610,8 +1610,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 //   table     the functions compiled for one instruction set (fci_kernels)
 //   tile      the inner loop of GEMM and attention: mr rows times nr columns
 //   panel     mr rows of activations, or nr of weights, packed for a tile
+//   turned    stored weights in the order in which a single row reads them (room turned)
 //   lane      one sequence under one mask on its way through the blocks; a lane body (rooms lanes
-//             to decode) is a function over sixteen numbers at a time, compiled for every table
+//             to decode) is a function over FCI_LANES numbers at a time, compiled for every table
 //   wave      lanes that go through the blocks together, as one matrix of rows
 //   runner    a candidate of the current step of a search; the leader is the best complete one
 //   trail     residual rows kept at the entrance of sublayers, where lanes can start
@@ -2204,25 +2205,25 @@ FCI_FN void fci_platform_reads(fc_io *io);
 FCI_FN int fci_platform_stream(const char *path, void **file);
 // Up to `length` bytes of a stream; *n is 0 at its end and after an error.
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
-// Whether a hole of an open file is at `at`: zeros that take no disk. *n is how many bytes it has,
-// or else are known to be there before the next; UINT64_MAX: all.
+// Whether byte `at` of an open file is in a hole: zeros that take no disk. *n is how many bytes of
+// it are left, or else come before the next one; UINT64_MAX: no hole is known.
 FCI_FN bool fci_platform_hole(void *file, uint64_t at, uint64_t *n);
 // Starts to read n bytes at p, where they are mapped, and no more around them than those: files are
 // else read ahead by megabytes. Failing is harmless.
 FCI_FN void fci_platform_soon(const void *p, uint64_t n);
-// Gives back the memory of n bytes of a file, whose mapping has them at p, but for what other
-// processes have mapped; they are read again when they are needed. Failing is harmless.
+// Gives back the memory of n bytes at p, those from `at` on of a file that is mapped from its start
+// (but for what other processes map). They are read again when needed, so failing is harmless.
 FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n);
 #if FCI_POSIX
-// open(2), never of a controlling terminal, closed by exec(2).
+// open(2) that makes no terminal the controlling one; closed by exec(2). *fd is -1 on failure.
 FCI_FN int fci_platform_fd(const char *path, int flags, int *fd);
 #  ifdef __linux__
-// What follows `key` in a file of the kernel, as much as text takes, which has room for the key: it
-// is terminated and returned. "": not there.
+// Returns `text`: what follows the first `key` in a file of the kernel, as far as `size` allows,
+// which is above the key's length; terminated. "": no such file or key.
 FCI_FN const char *fci_platform_peek(const char *path, const char *key, char *text, size_t size);
 #  endif
 #endif
-#define FCI_PLATFORM_NOT_A_FILE ESPIPE // open and start: a pipe, a socket or a device
+#define FCI_PLATFORM_NOT_A_FILE ESPIPE // open, stream, start: a pipe, a socket or a device
 
 // ---- private to this section
 
@@ -2456,7 +2457,7 @@ FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n)
     return error == EPIPE ? 0 : error; // a pipe's end
 }
 
-#else // the C library alone: files below 2 GiB where long has 32 bits; what killed runs left stays
+#else // the C library alone: files below 2 GiB where long has 32 bits
 
 FCI_FN void fci_platform_close(void *user, void *file) {
     fci_platform_file *f = (fci_platform_file *)file;
@@ -2597,10 +2598,10 @@ FCI_FN int fci_platform_settle(void *file);
 FCI_FN int fci_platform_commit(void *user, void *file);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
-// Memory that a nameless file in a folder holds: n > 0 bytes, all on its disk from the start, so
+// Memory that a nameless file in a folder holds: n > 0 zeros, all on its disk from the start, so
 // that using them cannot fail for want of room. ENOSYS: not here.
 FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p);
-// Gives it back, and its file with it.
+// Gives all n bytes of it back, and its file with them.
 FCI_FN void fci_platform_scrap(void *p, uint64_t n);
 // The system's files.
 FCI_FN fc_io fci_platform_io(void);
@@ -2965,7 +2966,7 @@ FCI_FN uint64_t fci_drafts_random(void) {
                           &t);
 }
 
-// The handle of an output shares nothing: a temporary that can be opened for deletion is dead.
+// The handle of an output does not share deletion: a temporary that can be opened for it is dead.
 FCI_FN int fci_drafts_sweep_file(void *user, const char *name) {
     fci_drafts_sweep *s = (fci_drafts_sweep *)user;
     if (!fci_drafts_is_beside(name, s->mark)) return 0;
@@ -3265,10 +3266,10 @@ FCI_FN fc_io fci_platform_io(void) {
 FCI_FN double fci_platform_seconds(void);
 // The day here, 20240726.
 FCI_FN uint32_t fci_platform_today(void);
-// Processors online, at least 1.
+// Processors online that this process may use, at least 1.
 FCI_FN uint32_t fci_platform_cores(void);
-// Bytes of memory of the system, or of the limit of the process's groups; spare: what others leave
-// of those, and what caches would give back. 0: unknown.
+// Bytes of memory of the system, or the limit of the process's control groups if that is lower;
+// spare: of those what is free, and what caches would give back. 0: unknown.
 FCI_FN uint64_t fci_platform_memory(bool spare);
 
 // ---- private to this section
@@ -3301,8 +3302,8 @@ FCI_FN long fci_machine_allowed(long n) {
 #endif
 
 #ifdef __linux__
-// What a group of processes may use, by a file of its folder; spare: less what it uses, but for the
-// files that it caches. "max" and what is no number are no limit.
+// What a control group (of cgroup version 1 or 2) may use, by its folder; spare: less what it uses,
+// but for the files that it caches. `least` where its limit is not below that, or is no number.
 FCI_FN double fci_machine_group(const char *folder, int version, bool spare, double least) {
     static const char *const names[2][2] = {{"memory.limit_in_bytes", "memory.usage_in_bytes"},
                                             {"memory.max", "memory.current"}};
@@ -3526,7 +3527,7 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
     FCI_PRINTF(4, 5);
 // Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
-// An enumerator in its range [0, count).
+// FC_ERR_ARGUMENT where `value` is not in [0, count); `what` names it in the error.
 FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
 // FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err is clear.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
@@ -3754,7 +3755,8 @@ FCI_FN fci_group fci_group_of(const fci_context *c, fci_group_doing doing, fc_er
 // `at` is the address of the pointer to the buffer. A buffer of no items is not allocated; after a
 // failure, which is in g->code, none is.
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what);
-// The same where a folder is named, but in a file there; *at is NULL before.
+// The same, but where `folder` is not NULL in a nameless file there. *at is NULL before; count and
+// size are the same when it is freed.
 FCI_FN void fci_each_in(fci_group *g, const char *folder, void *at, uint64_t count, uint64_t size,
                         const char *what);
 
@@ -4178,7 +4180,7 @@ typedef struct fci_map {
     const fci_context *c;
     struct fci_map_slot *slots;
     struct fci_map_entry *entries; // NULL: a place is the value
-    const char *items;             // entries or not, they begin with the key
+    const char *items;             // the entries, or the caller's: each begins with its key
     size_t capacity, room, count, stride; // of slots, of entries, of keys, bytes of an item
     uint64_t seed; // differs from map to map, so that no file can bring keys that all collide
 } fci_map;
@@ -4192,8 +4194,8 @@ FCI_FN bool fci_map_get(const fci_map *m, fci_str key, uint32_t *value);
 // Adds key, or finds it: *existing is true and its value stays where the key was there before.
 FCI_FN fc_code fci_map_add(fci_map *m, fci_str key, uint32_t value, bool *existing, fc_error *err);
 // Maps n names to their places in an array of items, `stride` bytes apart, which begin with a
-// fci_str or, as fc_tensor does, with the same two members; they stay where they are. *twice is the
-// first whose name an earlier one has, or n.
+// fci_str or, as fc_tensor does, with the same two members, and must not move. The map is empty
+// before. *twice is the first item whose name an earlier one has, or n.
 FCI_FN fc_code fci_map_names(fci_map *m, const void *items, size_t n, size_t stride, size_t *twice,
                              fc_error *err);
 // Zeroed allowed.
@@ -4389,7 +4391,8 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
 FCI_FN void fci_file_close(fci_file *f); // zeroed allowed; leaves it zeroed
 // Whether the system has mapped it, so that its bytes can leave memory and come back.
 FCI_FN bool fci_file_returns(const fci_file *f);
-FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n); // those n bytes may leave
+// Lets n bytes at p leave memory, only where fci_file_returns; bytes of another file are ignored.
+FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n);
 // Maps the file where the io can, reads it otherwise; FC_ERR_LIMIT above `limit` bytes. `c` must
 // outlive *f, which needs no closing after a failure.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
@@ -4401,8 +4404,9 @@ FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *ther
 // fci_file_open where the file is there; else *f is empty.
 FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
                                  fci_file *f, bool *there, fc_error *err);
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size); // what it is, what to do; NULL
-// FC_ERR_IO where the file system of `path` has less room; the caller's own may be anywhere.
+// What a file is instead, by its first bytes, and what to do about it; NULL: nothing that is known.
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
+// FC_ERR_IO where the file system of `path` has less room; of a caller's fc_io nothing is known.
 FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes,
                              fc_error *err);
 
@@ -4551,7 +4555,7 @@ FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n) {
         fci_platform_past(f->handle, p, at - from, n);
 }
 
-#define FCI_FILE_HEAD ((uint64_t)1 << 16) // bytes that are read of any file
+#define FCI_FILE_HEAD ((uint64_t)1 << 16) // first bytes, which are read of any file
 
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
                              fc_error *err) {
@@ -4638,13 +4642,14 @@ FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t by
 // Outputs: never over an input, only over files of their own kind, renamed when complete.
 
 // The kind of the file at `path`, by its first bytes: ANY where it is none of ours, COUNT where
-// nothing would be lost (it is empty, or no regular file).
+// nothing would be lost (it is not there, empty, or no regular file).
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err);
 FCI_FN bool fci_path_ends(const char *path, const char *end);
-// fc_io.create; with the library's own files it keeps other runs from the same output to its end.
+// fc_io.create; with the library's own files no other run gets the same output until it is closed.
 FCI_FN int fci_output_create(const fci_context *c, const char *path, void **file);
-// Whether the JSON object at p has a member, of its own at depth 1, whose value begins with that.
+// Whether the JSON object at p, of which n bytes are there, has a member `key` at `depth` (1: its
+// own) whose value begins with the text `value`.
 FCI_FN bool fci_output_says(const char *p, size_t n, size_t depth, const char *key,
                             const char *value);
 FCI_FN bool fci_output_is_plan(const char *p, size_t n);
@@ -4657,12 +4662,13 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
 // where it is of another kind.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err);
-// Saves a buffer, empty then, at `path` and gives it to *out, zeroed; one of both may be NULL.
+// Saves a buffer at `path` and hands its bytes to *out, which is zero before; either may be NULL.
+// The buffer is empty then, after a failure too.
 FCI_FN fc_code fci_file_give(fci_buffer *b, fc_output_kind kind, const char *path, fc_text *out,
                              fc_error *err);
 // A context of `env`, which may be NULL, with one thread and no kernels; there is nothing to free.
 FCI_FN void fci_context_basic(fci_context *c, const fc_env *env);
-// The same; FC_ERR_ARGUMENT where fc_io is there in part.
+// The same; FC_ERR_ARGUMENT where fc_io is there in part, or simd_max is no such value.
 FCI_FN fc_code fci_context_checked(fci_context *c, const fc_env *env, fc_error *err);
 // The path of a folder without slashes at its end, in the arena; NULL: *err is filled.
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err);
@@ -4672,7 +4678,7 @@ typedef enum fci_part {
     FCI_PART_OTHER, FCI_PART_ANEW, FCI_PART_COPIED, FCI_PART_SETTINGS, FCI_PART_TEMPLATES
 } fci_part;
 FCI_FN fci_part fci_output_part(const char *name);
-FCI_FN bool fci_output_part_name(size_t i, char name[64]); // of those it knows; false: no more
+FCI_FN bool fci_output_part_name(size_t i, char name[64]); // the i-th it knows; false: no more
 #define FCI_TEMPLATES_FOLDER "additional_chat_templates"
 
 // ---- private to this section
@@ -4837,7 +4843,7 @@ FCI_FN bool fci_output_is_terms(const char *name) {
     return stem && end;
 }
 
-// With nothing where there may be any characters.
+// A '*' of the row stands for nothing.
 FCI_FN bool fci_output_part_name(size_t i, char name[64]) {
     if (i >= sizeof fci_output_parts / sizeof *fci_output_parts) return false;
     const char *p = fci_output_parts[i].name;
@@ -4874,7 +4880,7 @@ FCI_FN fc_code fci_output_in_model(const fci_context *c, fci_arena *a, const cha
     return config ? fci_file_there(c, config, is, err) : FC_ERR_MEMORY;
 }
 
-// A new file would be read and exported with the model in whose folder it has such a name.
+// FC_ERR_ARGUMENT where its name would make a new file part of the model in its folder.
 FCI_FN fc_code fci_output_no_part(const fci_context *c, const char *path, fc_error *err) {
     static const char inner[] = "/../" FCI_TEMPLATES_FOLDER;
     char *end = fci_output_target(path), *folder = end ? fci_platform_folder_of(end) : NULL,
@@ -5150,7 +5156,7 @@ FINERCUT_API void fc_text_free(fc_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-// A text is read to its end, whatever its size: files in /proc report 0.
+// A text is read to its end, whatever size the system reports: of files in /proc it is 0.
 #ifndef FCI_TEXT_READ_LIMIT
 #  define FCI_TEXT_READ_LIMIT ((uint64_t)1 << 30)
 #endif
@@ -5341,7 +5347,7 @@ typedef void (*fci_task_fn)(void *arg, size_t task, uint32_t worker);
 // Runs fn(arg, task, worker) for every task; results must not depend on which worker runs a task.
 // Not to be called from inside a task.
 FCI_FN void fci_parallel_for(const fci_context *c, size_t n_tasks, fci_task_fn fn, void *arg);
-// A context with threads, until fci_context_end, which a failure does not need.
+// A context with threads, until fci_context_end, which a failure does not need; no kernels yet.
 FCI_FN fc_code fci_context_begin(fci_context *c, const fc_env *env, fc_error *err);
 // Joins the pool; zeroed allowed.
 FCI_FN void fci_context_end(fci_context *c);
@@ -5437,7 +5443,7 @@ FCI_FN void fci_parallel_pool_loop(void *worker) {
         while (!p->stop && p->generation == seen) FCI_WAIT(&p->start, &p->mutex);
         if (p->stop) break;
         seen = p->generation;
-        // Who comes late must not begin: the caller may be gone, and the next job has begun none.
+        // Who wakes after the last task was taken must not begin: the caller may be gone already.
         if (FCI_PEEK(&p->next) >= p->n_tasks) continue;
         FCI_POKE(&p->n_running, p->n_running + 1);
         FCI_UNLOCK(&p->mutex);
@@ -6017,7 +6023,7 @@ FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
 // NULL is of no type.
 FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
 // The text from byte `from` on (fci_bom, where it was a file's) as a tree in the arena, whose
-// context c becomes; the text must outlive it. *root is NULL on failure.
+// context becomes c; the text must outlive the tree. *root is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               size_t from, const fci_json **root, fc_error *err);
 // The same of a file, which stays open as long as the tree.
@@ -6206,7 +6212,7 @@ FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *ou
 // `what` names it in the error; *out is 0 then.
 FCI_FN fc_code fci_json_whole(const fci_json *n, const char *what, uint64_t low, uint64_t high,
                               uint64_t *out, fc_error *err);
-// n, which may be NULL, as a number in [low, high], of which rounding may miss a millionth.
+// n, which may be NULL, as a number in [low - 1e-6, high + 1e-6]; *out is 0 on failure.
 FCI_FN fc_code fci_json_real(const fci_json *n, const char *what, double low, double high,
                              double *out, fc_error *err);
 
@@ -6462,8 +6468,8 @@ typedef void (*fci_number_decode_fn)(const uint8_t *blocks, uint64_t n_blocks, f
 typedef uint64_t (*fci_number_encode_fn)(const float *x, uint64_t n_blocks, uint8_t *blocks);
 
 // The decoders follow the order of ggml's arithmetic, bit for bit. A compiler that contracts a*b+c
-// to one rounding cannot change them: all products here are exact (11 bits of a half, at most 8 of
-// a scale and 6 of a weight, within float's 24).
+// to one rounding cannot change them: all products here are exact (11 bits of a half, at most 12 of
+// a scale and a weight together, within float's 24).
 
 FCI_FN void fci_number_decode_f32(const uint8_t *b, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) out[i] = fci_bits_float(fci_le32(b + 4 * i));
@@ -6791,8 +6797,8 @@ FCI_INLINE double fci_number_error(const float *x, int n, float scale, float min
     return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
-// Fits scale and start, at most 0, to the weights from 0 to `most` that follow from others, and
-// keeps them if they explain more.
+// Rounds to weights from 0 to `most` by the start `from` and the scale 2 / halves, fits scale and
+// start, at most 0, to those weights, and keeps the two if they explain more than *fit.
 FCI_INLINE void fci_number_fit_above(const fci_number_group *g, int most, float from, float halves,
                                      fci_number_fit *fit) {
     int16_t q[32];
@@ -6821,7 +6827,7 @@ FCI_FN void fci_number_search_above(const fci_number_group *g, int most, fci_num
     fit->gain = -1;
     fit->scale = 0;
     fit->from = (float)g->low;
-    for (int step = -5; step <= 2 && range > 0; step++) // half levels more than there are
+    for (int step = -5; step <= 2 && range > 0; step++) // over most + step / 2 levels
         fci_number_fit_above(g, most, (float)g->low, (float)(2 * most + step) / (float)range, fit);
     for (int i = 0; i < 3 && fit->scale > 0; i++)
         fci_number_fit_above(g, most, fit->from, 2 / fit->scale, fit);
@@ -6903,7 +6909,7 @@ FCI_FN float fci_number_search_around(const float *x) {
     fci_number_group_of(x, 16, &g);
     const int extent = -g.low > g.high ? g.low : g.high;
     double gain = 0, scale = 0;
-    for (int step = -4; step <= 2 && extent != 0; step++) { // half levels more than there are
+    for (int step = -4; step <= 2 && extent != 0; step++) { // extent is -32 - step / 2
         int16_t q[16];
         int qq = 0, xq = 0;
         fci_number_nearest(g.wide, 16, 0, (float)(-64 - step) / (float)extent, -32, 31, q);
@@ -7268,7 +7274,7 @@ FCI_FN void fci_safetensors_end(fci_buffer *b);
 // ---- private to this section
 
 // One pass over the header, by events: only what is kept takes memory. `fill` false: checks and
-// counts, so that nothing is allocated for tensors that are none.
+// counts, so that nothing is allocated by a header that turns out wrong.
 typedef struct fci_safetensors_pass {
     fc_container *c;
     const fci_file *f;
@@ -7582,8 +7588,8 @@ typedef struct fci_scalar { // any number: an integer as magnitude and sign
     double value;
 } fci_scalar;
 
-// Adds the tensors of an open file, as views. Those of the first file are the container's; *kvs and
-// *keys, which is to be freed on failure too, are those of another one.
+// Adds the tensors of an open file, as views. *kvs are its keys, and the container's where it is
+// the first file; *keys maps their names, and is the caller's to free, on failure too.
 FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, const fci_kv **kvs, fci_map *keys,
                              fc_error *err);
 // NULL: no such key, or no GGUF file.
