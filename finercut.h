@@ -4391,8 +4391,7 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
 FCI_FN void fci_file_close(fci_file *f); // zeroed allowed; leaves it zeroed
 // Whether the system has mapped it, so that its bytes can leave memory and come back.
 FCI_FN bool fci_file_returns(const fci_file *f);
-// Lets n bytes at p leave memory, only where fci_file_returns; bytes of another file are ignored.
-FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n);
+FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n); // only then: n bytes leave
 // Maps the file where the io can, reads it otherwise; FC_ERR_LIMIT above `limit` bytes. `c` must
 // outlive *f, which needs no closing after a failure.
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
@@ -4404,8 +4403,7 @@ FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *ther
 // fci_file_open where the file is there; else *f is empty.
 FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
                                  fci_file *f, bool *there, fc_error *err);
-// What a file is instead, by its first bytes, and what to do about it; NULL: nothing that is known.
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size);
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size); // what it is instead, or NULL
 // FC_ERR_IO where the file system of `path` has less room; of a caller's fc_io nothing is known.
 FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes,
                              fc_error *err);
@@ -4648,8 +4646,7 @@ FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_outpu
 FCI_FN bool fci_path_ends(const char *path, const char *end);
 // fc_io.create; with the library's own files no other run gets the same output until it is closed.
 FCI_FN int fci_output_create(const fci_context *c, const char *path, void **file);
-// Whether the JSON object at p, of which n bytes are there, has a member `key` at `depth` (1: its
-// own) whose value begins with the text `value`.
+// Whether the JSON at p has a member `key` at `depth` (1: its own) whose value begins with `value`.
 FCI_FN bool fci_output_says(const char *p, size_t n, size_t depth, const char *key,
                             const char *value);
 FCI_FN bool fci_output_is_plan(const char *p, size_t n);
@@ -4662,8 +4659,7 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
 // where it is of another kind.
 FCI_FN fc_code fci_file_save(const fci_context *c, const char *path, fc_output_kind kind,
                              const void *data, size_t n, fc_error *err);
-// Saves a buffer at `path` and hands its bytes to *out, which is zero before; either may be NULL.
-// The buffer is empty then, after a failure too.
+// Saves a buffer at `path` and moves it to *out, zero before; NULL: not. It is empty then, always.
 FCI_FN fc_code fci_file_give(fci_buffer *b, fc_output_kind kind, const char *path, fc_text *out,
                              fc_error *err);
 // A context of `env`, which may be NULL, with one thread and no kernels; there is nothing to free.
