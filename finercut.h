@@ -24325,7 +24325,7 @@ typedef struct fci_evaluation {
     size_t n_own; // sequences that this rank runs
     double *kept; // [n_kept = positions * n_each]: the nll of the next token; all distances
     size_t n_kept, n_each, n_last;
-    float *last; // [n_last, hidden] bench: of the sequences' ends; distances: of the whole model
+    float *last; // [n_last, hidden] speed: of the sequences' ends; distances: of the whole model
     uint64_t taken; // bytes of the memory limit that others use
     fc_protocol protocol;
     fc_perplexity *each; // [n_sequences], or NULL
@@ -29658,7 +29658,8 @@ typedef struct fci_heal {
     uint64_t stash_size; // numbers
     float *x;            // the chunk's X in the stash
     bool kept;           // the stash has X of all tokens, of this sublayer
-    fci_engine_routed *routes; // [chunk * used]: which row, and for experts whose
+    // [2 * chunk * used]: which row, and for experts whose; then those of one projection (gather)
+    fci_engine_routed *routes;
     size_t n_stash, base;      // rows in it; the wave's first one in the chunk
     float *scales;       // [chunk]: of a row's X and E
     float *shares;       // [chunk]: of its experts
@@ -29669,10 +29670,10 @@ typedef struct fci_heal {
     // of a fit
     double *changes[2];  // [hidden, k], those at hand and the best so far
     double *diagonal;    // [k]
-    double *left;        // [hidden]: the error that each output leaves
+    double *left;        // [hidden]: what a change adds to each output's error; or likelihoods
     double *tiles;       // [threads][TALL + BLOCK, BLOCK]: products at hand, a part of the factor
     float *row, *old;    // [k]
-    char *stored;        // [k]
+    char *stored;        // a row in the type of its tensor
     double work, done;   // multiplications
     fc_code halted;      // by fci_heal_goes_on
     double saved;        // when the last checkpoint was
@@ -29762,7 +29763,7 @@ FCI_FN void fci_heal_write(const fci_matrix *w, size_t r, const char *stored) {
         memcpy(to + k * w->row_bytes + r * item, stored + k * item, (size_t)item);
 }
 
-// The changed tensor in place of `of`; a new one is a copy of it. NULL: *err is filled.
+// The changed tensor in place of `of`; a new one is zeros until it is filled. NULL: *err is filled.
 FCI_FN fci_heal_tensor *fci_heal_tensor_of(fci_heal *h, const fc_tensor *of) {
     for (size_t i = 0; i < h->n_tensors; i++)
         if (h->tensors[i].of == of) return &h->tensors[i];
@@ -29830,9 +29831,9 @@ FCI_FN int fci_heal_tick(void *user, double units) {
     return fci_watch_tell(&h->watch, h->done / h->work, NULL) != FC_OK;
 }
 
-// Runs sequences [first, end) of one of the two streams through the sublayer under a mask, from its
-// last projection on where what that multiplies is kept; the rows are then in h->engine.x. Sublayer
-// 0 of mask NULL: the embeddings.
+// Runs sequences [first, end) of a stream (0: the whole model, 1: the healed one, -1: embeddings)
+// through the sublayers of a mask from the current one on; only from its last projection on where
+// what that multiplies is kept. The rows are then in h->engine.x.
 FCI_FN fc_code fci_heal_wave(fci_heal *h, int stream, size_t first, size_t end,
                              const uint8_t *mask) {
     const size_t d = (size_t)h->m->hyper.hidden, row = fci_heal_start(h, first),
@@ -29855,7 +29856,7 @@ FCI_FN fc_code fci_heal_wave(fci_heal *h, int stream, size_t first, size_t end,
     return fci_wave_run(&h->engine, h->lanes, end - first, mask, h->err);
 }
 
-// The same for all sequences, whose rows are replaced; `from` -1: the embeddings.
+// The same for all sequences, from one stream to the rows of another or the same.
 FCI_FN fc_code fci_heal_through(fci_heal *h, int from, int to, const uint8_t *mask, double work) {
     const size_t d = (size_t)h->m->hyper.hidden, n = h->tokens.n_sequences;
     fc_code code = FC_OK;
@@ -30207,7 +30208,7 @@ FCI_FN void fci_heal_back_task(void *arg, size_t task, uint32_t worker) {
     }
 }
 
-// x = ((X'X + ridge I)^-1 X'E)'; false: not positive definite.
+// x = ((X'X + ridge I)^-1 X'E)'; false: not positive definite, or cancelled.
 FCI_FN bool fci_heal_solve_for(fci_heal_solve *v) {
     const fci_context *c = &v->m->c;
     v->failed = false;
@@ -30566,7 +30567,7 @@ FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     return code;
 }
 
-// The hash of the changed tensors and of what the metadata says, so that another bit is known.
+// The hash of the changed tensors and of what the metadata says, so that damage is noticed.
 FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
     const fci_context *c = &h->m->c;
     char hash[32] = "";
@@ -30908,7 +30909,7 @@ FCI_FN uint64_t fci_heal_bytes(fci_heal *h) {
     return g.bytes + fci_heal_changed_bytes(h);
 }
 
-// Bytes that so many tokens need at least.
+// Bytes that so many tokens need at least; sets n_tokens, n_sums, chunk and stash_size.
 FCI_FN uint64_t fci_heal_least(fci_heal *h, size_t tokens) {
     const fci_engine_sizes s = fci_engine_measure(h->m, h->longest);
     h->n_tokens = tokens;
@@ -31173,7 +31174,7 @@ typedef struct fci_export {
     const fci_json *config; // the text model's, of a directory
     const fci_json *outer;  // the whole config.json of a multimodal model, else NULL
     const fci_architecture *family; // the names in a directory
-    bool deci, tokenizer; // tokenizer: is written
+    bool deci, tokenizer; // a GGUF file of `deci`, as blocks lack sublayers; a tokenizer is written
     const char *target; // the output folder, under its temporary name
     fci_buffer left;   // names of what is left out, to be reported
     void *file;        // being written
@@ -31458,7 +31459,7 @@ FCI_FN fc_code fci_export_convert(fci_export *x, const char *name, fc_dtype type
     return FC_OK;
 }
 
-// Finds the sublayer and slot of every tensor of the container.
+// Says what the tensor of a row, block and expert is used for, if the container has it.
 FCI_FN fc_code fci_listing_own(fci_export *x, const fci_tensor_row *row, uint32_t block,
                                uint32_t expert, const char *suffix) {
     const fc_model *m = x->m;
@@ -31481,6 +31482,7 @@ FCI_FN fc_code fci_listing_own(fci_export *x, const fci_tensor_row *row, uint32_
     return o->name ? FC_OK : FC_ERR_MEMORY;
 }
 
+// The use of every tensor of the container.
 FCI_FN fc_code fci_listing_owners(fci_export *x) {
     const fc_model *m = x->m;
     size_t n = fc_container_tensor_count(m->container);
@@ -31515,8 +31517,8 @@ FCI_FN fci_order fci_export_order(const fci_export *x, fci_slot slot) {
     return pairs ? FCI_ORDER_PAIRS : FCI_ORDER_HALVES;
 }
 
-// Tensors that the model does not use: of blocks beyond its last, of other parts of a multimodal
-// model, an output matrix that repeats the embedding, stubs of sublayers in a GGUF file.
+// Logs the tensors that the model does not use: of blocks beyond its last, of other parts of a
+// multimodal model, an output matrix that repeats the embedding. (In GGUF files they are stubs.)
 FCI_FN void fci_listing_say_unowned(const fci_export *x) {
     const fc_container *c = x->m->container;
     size_t n = 0, first = 0;
@@ -32513,6 +32515,7 @@ FCI_FN void fci_directory_put_settings(fci_export *x, fci_buffer *b) {
     const fci_json *key = fci_json_first(x->config),
                    *type = fci_json_some(x->config, "model_type");
     const bool pruned = type && fci_pruned_is_type(type->text);
+    // the first so many of `ours`: a masked output of a plain model keeps what names its class
     const size_t n_ours = !fci_export_masked(x) || pruned ? 9 : x->outer ? 6 : 4;
     for (uint32_t i = 0; i < x->config->count; i++) {
         bool skip = fci_directory_is_code(key->text) ||
@@ -33934,7 +33937,7 @@ FCI_FN fc_code fci_package_folder(fci_export *x) {
     return error ? fci_io_error(x->err, final, "finish", error) : FC_OK;
 }
 
-// ---- public
+// ---- checks, and all of it
 
 FCI_FN fc_code fci_package_not_type(const fci_export *x) {
     const bool gguf = fci_export_to_gguf(x);
@@ -35025,7 +35028,7 @@ FCI_FN int fci_raster_number(const fci_raster *r, const char *name) {
     return (int)strtol(fci_raster_text(r, name, text), NULL, 10);
 }
 
-// A colour; -1: none, -2: hatched.
+// A colour; -1: none, -2: hatched; `other` where the attribute is missing.
 FCI_FN long fci_raster_colour(const fci_raster *r, const char *name, long other) {
     char text[48];
     fci_raster_text(r, name, text);
@@ -35446,7 +35449,8 @@ FCI_FN int fci_page_up(const fci_page_axis *up, double value) { // from the top 
     return (int)(1000.5 - 1000 * fmin(fmax(fci_page_at(up, value), 0), 1));
 }
 
-// The names of axes' ticks left of and below what `fci_page_frame_end` closes.
+// Opens a picture, with the ticks of its vertical axis at the left; fci_page_frame_end closes it,
+// with those of the other axis below, moved by `shift`.
 FCI_FN void fci_page_frame(fci_page *g, const fci_page_axis *up, const char *title,
                            const char *description) {
     fci_page_put(g, "<div class='plot'>\n<div class='ys' aria-hidden='true'>");
@@ -35614,7 +35618,7 @@ FCI_FN void fci_page_table(fci_page *g, const fc_page_table *t, int level) {
 
 // ---- results of evaluations
 
-// The mask of the sublayers that an evaluation's "removed" names, joined.
+// The set of the sublayers that an evaluation's "removed" names; without plans their number only.
 FCI_FN fc_code fci_page_removed(fci_page *g, const fci_json *list, fci_page_result *r) {
     fci_buffer names = fci_buffer_of(g->c);
     uint8_t *set = g->n_blocks ? (uint8_t *)fci_page_new(g, 2 * (uint64_t)g->n_blocks, 1) : NULL;
@@ -35641,7 +35645,7 @@ FCI_FN fc_code fci_page_removed(fci_page *g, const fci_json *list, fci_page_resu
 }
 
 typedef struct fci_page_figure_row { // what an evaluation may hold
-    const char *member, *name, *error; // NULL: of a text; the member with its standard error
+    const char *member, *name, *error; // error: the member with its standard error; NULL: none
     double low, high;
     bool may_be_null; // where it is not finite
 } fci_page_figure_row;
@@ -36021,7 +36025,7 @@ FCI_FN void fci_page_distances(fci_page *g, fc_metric metric) {
     fci_page_table(g, &w.t, 2);
 }
 
-// Whether a result is of a plan, or, behind all of them, only of a file.
+// Whether a result is of plan `who`, or, from n_plans on, of file who - n_plans and of no plan.
 FCI_FN bool fci_page_belongs(const fci_page *g, size_t who, size_t result) {
     const fci_page_result *r = &g->results[result];
     if (who < g->n_plans) return g->along[result * g->n_plans + who];
@@ -36257,7 +36261,8 @@ FCI_FN void fci_page_map(fci_page *g, const fci_page_plan *p) {
 
 // ---- what blocks hold
 
-// A table of blocks: when their sublayers go and what they have of a unit (NONE: nothing).
+// A table of blocks: when their sublayers go and what they have of a unit (NONE: nothing). Closes
+// the section, which fci_page_map or fci_page_holds opened.
 FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
     static const char *const kinds[] = {"attention", "FFN"};
     const fc_plan_info *info = &p->plan->info;
@@ -36944,7 +36949,8 @@ FCI_FN uint32_t fci_study_sublayers(const fc_study *s) {
 // Whether the folder is this machine's to read and write.
 FCI_FN bool fci_study_leads(const fc_study *s) { return !s->ranks.of || s->ranks.of->rank == 0; }
 
-// For a call by all ranks, and what it ended with: one that has begun, here, ends so on all.
+// The ranks for a call that all make; what it returned goes to fci_study_told: where it failed
+// after ranks had told each other something, it has failed on all.
 FCI_FN fc_ranks *fci_study_ask(fc_study *s) {
     s->given = s->d.ranks ? s->d.ranks->bytes : 0;
     return s->d.ranks;
@@ -37028,7 +37034,7 @@ FCI_FN uint64_t fci_study_parameters(const fc_study *s, uint32_t sublayer) {
     return s->m->present[sublayer] ? s->m->layers[sublayer / 2].n_parameters[sublayer % 2] : 0;
 }
 
-// Of what a mask lacks.
+// Parameters of what a mask lacks.
 FCI_FN uint64_t fci_study_gone(const fc_study *s, const uint8_t *mask) {
     uint64_t sum = 0;
     for (uint32_t k = 0; k < fci_study_sublayers(s); k++)
@@ -37036,7 +37042,7 @@ FCI_FN uint64_t fci_study_gone(const fc_study *s, const uint8_t *mask) {
     return sum;
 }
 
-// Of all that an arm's candidates have.
+// Parameters of all candidates of a kind.
 FCI_FN uint64_t fci_study_all_parameters(const fc_study *s, fc_candidates kind) {
     uint64_t sum = 0;
     for (uint32_t k = 0; k < fci_study_sublayers(s); k++)
@@ -37059,7 +37065,7 @@ FCI_FN uint64_t fci_study_target(const fc_study *s, double share) {
                       (double)fci_study_all_parameters(s, FC_CANDIDATES_SUBLAYERS));
 }
 
-// Of a point; 0: it is less than a block more than the point before.
+// The same of a point; 0: it is less than a block more than the point before.
 FCI_FN uint64_t fci_study_point_target(const fc_study *s, size_t point) {
     const uint64_t target = fci_study_target(s, s->points[point]);
     return point && target == fci_study_target(s, s->points[point - 1]) ? 0 : target;
@@ -37170,7 +37176,7 @@ FCI_FN fc_code fci_study_columns(fc_study *s) {
     return n && !s->tasks ? s->err->code : FC_OK;
 }
 
-// The set of a mask, which is added where it is new; NULL: no memory.
+// The set of a mask, which is added where it is new; valid until the next one is. NULL: no memory.
 FCI_FN fci_study_set *fci_study_set_of(fc_study *s, const uint8_t *mask) {
     const uint32_t n = fci_study_sublayers(s);
     for (size_t i = 0; i < s->n_sets; i++)
@@ -37761,7 +37767,7 @@ FCI_FN fc_code fci_study_curves(fc_study *s, bool equal, const char *title, cons
     return fci_study_made(&k);
 }
 
-// Which kind a prefix removed, and how deep; and the first that went.
+// How many attentions + FFNs a prefix removed, and how deep they are on average.
 FCI_FN void fci_study_where(const fci_study_arm *a, size_t steps, uint32_t n_blocks, char *out,
                             size_t size) {
     double depth[2] = {0, 0}, n[2] = {0, 0};
@@ -38223,7 +38229,7 @@ FCI_FN fc_code fci_study_prepare(fc_study *s) {
     return code ? code : fci_study_weigh(s);
 }
 
-// Of what all ranks have to be asked for.
+// A hash of what must be the same on all ranks.
 FCI_FN uint64_t fci_study_mark(const fc_study *s) {
     const uint64_t numbers[] = {s->d.metrics, (uint64_t)s->d.search, s->d.seed, s->d.random_plans};
     uint64_t h = fci_hash(FCI_HASH_START, numbers, sizeof numbers);
