@@ -8292,8 +8292,8 @@ FCI_FN fci_container_found fci_container_directory_find(const char *directory, c
     return f;
 }
 
-// A cache of the Hugging Face hub keeps models--OWNER--NAME/snapshots/REVISION; refs/main beside
-// snapshots has the revision.
+// FC_ERR_IO that says which folder to give, where this one is of a cache of the Hugging Face hub,
+// which keeps models--OWNER--NAME/snapshots/REVISION, and the revision in refs/main beside those.
 FCI_FN fc_code fci_container_directory_cache(const fci_context *c, fci_arena *a,
                                              const char *directory, fc_error *err) {
     fci_file f;
@@ -8858,7 +8858,7 @@ typedef struct fci_field {
     fci_field_type type;
     double low, high;  // inclusive
     double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
-    // TRAIT: set by `true`, cleared by `false`; else: read only with one of these
+    // TRAIT: set by `true`, cleared by `false`; else: read only with one of these (0: always)
     uint32_t traits;
 } fci_field;
 
@@ -10135,8 +10135,8 @@ typedef struct fci_tokenizer_change { // one normalizer
 // Applies n normalizers to *text, which then lies in one of the two buffers.
 FCI_FN fc_code fci_changes_apply(const fci_unicode *u, const fci_tokenizer_change *changes,
                                  size_t n, fci_buffer buffers[2], fci_str *text, fc_error *err);
-// Appends `in`, every `from` as `to`; FC_ERR_LIMIT where that makes more than a text may have, as a
-// few bytes of a file could ask for any number.
+// Appends `in`, every `from` (not empty) as `to`; FC_ERR_LIMIT where that makes more than a text
+// may have, as a few bytes of a file could ask for any number.
 FCI_FN void fci_changes_put(fci_buffer *b, fci_str in, fci_str from, fci_str to);
 
 // ---- private to this section
@@ -10410,13 +10410,13 @@ struct fc_tokenizer {
     uint16_t letters[256];  // code points of the byte alphabet
     int16_t bytes[FCI_TEXT_ALPHABET]; // its inverse, -1 elsewhere
     uint32_t before[FCI_TEXT_EXTRA], after[FCI_TEXT_EXTRA]; // what the post-processor adds
-    uint32_t n_before, n_after, size;
+    uint32_t n_before, n_after, size; // size: the highest id + 1
     char description[128];
 };
 
 // The place of the first token whose id is not below `id`; n_tokens: none.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
-// Checks a text as its caller has it, whose bytes an error counts.
+// FC_ERR_FORMAT, with the byte, where a text is not UTF-8; not for the text of a file.
 FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err);
 
 // ---- private to this section
@@ -10942,7 +10942,7 @@ typedef struct fci_vocabulary_pre { // what a tokenizer.ggml.pre means
     bool nfc, ignore_merges, adds_bos;
 } fci_vocabulary_pre;
 
-// From a container, which need not outlive the tokenizer, nor does the context.
+// From a container; neither it nor the context has to outlive the tokenizer.
 FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_container *g,
                                              fc_error *err);
 // A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
@@ -10990,8 +10990,8 @@ FCI_FN fci_str fci_vocabulary_keep(fci_vocabulary_loader *l, fci_str text) {
     return text;
 }
 
-// A copy of a token's text. As time grows with text times token, those longer than any real one
-// (1024 bytes: 512 blanks) are refused.
+// A copy of a token's text. As time grows with text times token, those above FCI_TEXT_TOKEN bytes
+// are refused; the longest known one has 1024 (512 blanks).
 FCI_FN fc_code fci_vocabulary_keep_token(fci_vocabulary_loader *l, fci_str *text) {
     fci_shown shown;
     if (text->n > FCI_TEXT_TOKEN)
@@ -11203,7 +11203,7 @@ FCI_FN void fci_vocabulary_byte_ids(fc_tokenizer *t) {
     }
 }
 
-// Where no token holds a blank after something else, cutting before blanks only saves time.
+// Cuts before blanks, to save time: ids stay the same where no token has one after something else.
 FCI_FN void fci_vocabulary_cut_blanks(fci_vocabulary_loader *l) {
     fc_tokenizer *t = l->t;
     fci_tokenizer_step *s = &t->steps[t->n_steps];
@@ -11830,7 +11830,7 @@ FCI_FN fc_code fci_vocabulary_kv_ids(fci_vocabulary_loader *l, const fc_containe
     return FC_OK;
 }
 
-// The best score is the lowest rank.
+// Ranks of scores, the best the lowest: a float's bits, made to fall as the number grows.
 FCI_FN fc_code fci_vocabulary_kv_scores(fci_vocabulary_loader *l, const fci_kv *scores) {
     l->t->ranks = (uint32_t *)fci_vocabulary_array(l, scores->count, sizeof *l->t->ranks);
     if (!l->t->ranks) return FC_ERR_MEMORY;
@@ -11889,7 +11889,8 @@ FCI_FN fc_code fci_vocabulary_kv_tokens(fci_vocabulary_loader *l, const fci_kv *
     return code;
 }
 
-// The id of a special token that is to be added; `usual` where the file does not say.
+// Lists the id of a special token where the file wants it added, or `wanted` where it does not say;
+// `usual` is the id in a file that names none.
 FCI_FN fc_code fci_vocabulary_kv_extra(fci_vocabulary_loader *l, const fc_container *g,
                                        const char *name, bool wanted, uint32_t usual,
                                        uint32_t *list, uint32_t *n) {
@@ -12177,7 +12178,7 @@ FCI_FN const char *fci_templates_below(const char *name);
 // Bytes of the name of a template in that folder without ".jinja", and its path; 0: no template.
 FCI_FN size_t fci_templates_path(const char *file, char *path, size_t size);
 // Calls `each` with every name in that folder, which may be missing, until it returns nonzero; then
-// it has filled *err.
+// it has filled *err, which is not NULL, and clear before.
 FCI_FN fc_code fci_templates_list(const fci_context *c, fci_arena *arena, const char *model,
                                   int (*each)(void *user, const char *file), void *user,
                                   fc_error *err);
@@ -12309,7 +12310,7 @@ FCI_FN bool fci_templates_gguf(const fc_container *g, size_t *index, fci_str *na
 typedef struct fci_respell { // a tokenizer to write
     const fc_tokenizer *t;
     fci_arena *arena;
-    uint64_t size; // ids of its model
+    uint64_t size; // ids of its model, above all of the tokenizer's (fc_model_tokenizer)
     bool strips;   // in llama.cpp its special tokens swallow blanks, which GGUF does not say
     fc_error *err;
 } fci_respell;
@@ -12321,11 +12322,11 @@ typedef struct fci_respell_chats {
     fci_map seen;     // names as in GGUF: letters, digits and '_'
     fci_buffer names; // as items of an array
     uint64_t n;
-    fc_error *err;
+    fc_error *err;    // not NULL
 } fci_respell_chats;
 
 // Appends vocabulary and special tokens. Those stand in settings, of which any may be NULL:
-// tokenizer_config.json, config.json, the one around it. FC_ERR_UNSUPPORTED: GGUF cannot say it.
+// tokenizer_config.json, config.json, the object around it. FC_ERR_UNSUPPORTED: GGUF cannot say it.
 FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const settings[3],
                                 fci_keys *k);
 // No templates yet; a and k outlive *c.
@@ -12649,7 +12650,7 @@ FCI_FN fc_code fci_respell_chats_end(fci_respell_chats *c, fc_code code) {
 
 // ---- tokenizer.json of a GGUF vocabulary
 
-typedef struct fci_respell_vocab {
+typedef struct fci_respell_vocab { // of a GGUF file, whose token i has the id i
     const fc_tokenizer *t;
     const fci_kv *types, *merges;
 } fci_respell_vocab;
@@ -12882,7 +12883,7 @@ FCI_FN void fci_respell_settings(const fci_respell *r, const fc_container *g, fc
 #endif
 
 // >> lanes
-// A lane body is a plain C function over sixteen numbers at a time, written once; every table has
+// A lane body is a plain C function over FCI_LANES numbers at a time, written once; every table has
 // its own compiled copy. The lanes are a vector that the compiler splits into the registers of the
 // function's instruction set. They are passed by pointer only, as passing by value would tie the
 // calling convention to an instruction set.
@@ -13055,8 +13056,9 @@ FCI_INLINE double fci_total_of(fci_total *t) {
 //   lse       log-sum-exp; NaN where z holds NaN or +infinity
 //   js, js_reference, kl    divergences of the distributions given by logits and their lse
 //   dots      sums of p^2, p q and q^2
+//   squared_difference      the sum of (p - q)^2
 //   rms       1 / sqrt(mean(x^2) + eps)
-//   products  sums of a[i][k] b[j][k] over n doubles, for two rows a and four rows b
+//   products  sums of a[i][k] b[j][k] over n doubles, for two rows a and four rows b: out[4 i + j]
 #define FCI_REDUCTIONS_LIST(RETURNS, DOES, table, target)                                          \
     RETURNS(double, reductions, lse, (const float *z, size_t n), (z, n), table, target)            \
     RETURNS(double, reductions, js,                                                                \
@@ -13320,7 +13322,7 @@ FCI_INLINE void fci_reductions_products(const double *const *a, const double *co
 // >> operators
 // Lane bodies that write rows, as a list like that of the reductions.
 //   round     rounds blocks of 32 numbers to 8 bits; one with a number that is not finite has
-//             such a factor and zeros, one below 2^-100 only zeros
+//             a factor that is not either, and zeros; one of numbers below 2^-100 only zeros
 //   finish    writes a tile [rows, columns] to y: sum plus bias (or NULL), plus y where `add`
 //   times     y = x factor; y may be x
 //   scale     y = x factor weight; y may be x
@@ -13366,8 +13368,8 @@ typedef struct fci_rounded {
 
 // ---- private to this section
 
-// Numbers are divided, not multiplied: a compiler could contract a product with the sum that rounds
-// it, to the nearest and of two to the even one.
+// x / d + 1.5 * 2^23 rounds to the nearest whole number, ties to even. It is divided, as a compiler
+// could contract a product with 1 / d and this sum to one rounding.
 FCI_INLINE void fci_operators_round(const float *x, size_t blocks, fci_rounded *out) {
     const float whole = 12582912; // 1.5 * 2^23: floats from here on are whole numbers
     for (; blocks > 0; blocks--, x += 32, out += 2) {
@@ -13759,15 +13761,15 @@ typedef struct fci_kernels {
     bool native_bf16; // the processor has bfloat16 dot products
     fci_tile f32;
     fci_tile bf16;    // run is NULL where the table has none
-    // As f32, but `coded` and `turned` take a single row for FCI_TURNED_ROUNDED rounded, which has
-    // to lie FCI_TILE_WORDS behind it. run is NULL where the build has no vectors.
+    // As f32, but of weights in FCI_TURNED_ROUNDED `coded` and `turned` read a single row rounded,
+    // as fci_rounded, FCI_TILE_WORDS words behind it. run is NULL in a build without vectors.
     fci_tile i8;
     // out[k * width + r] = rows[r][k], `words` words of `width` rows (a multiple of 4, at most
     // FCI_PANEL_MAX) of any alignment; prefetches as many bytes from `ahead` on (NULL: none)
     void (*interleave)(const char *const *rows, size_t width, size_t words, const char *ahead,
                        void *out);
     void (*bf16_pairs)(const float *x, size_t words, uint32_t *out); // rounds 2 * words floats
-    // decode and bf16_pairs in one; false: this type takes both. NULL: all do.
+    // decode and bf16_pairs in one; false (NULL: always): not of this type, so call those two
     bool (*decode_bf16)(fc_dtype type, const void *row, uint64_t first, uint64_t n, uint32_t *out);
     fci_turned_turn_fn turn; // as fci_turned_turn
     // as fci_number_decode
@@ -13787,7 +13789,7 @@ typedef struct fci_kernels {
 typedef struct fci_sixteen { // weights: each is d * q + m
     float d, m;
     int8_t q[16];
-    uint8_t unused[8];
+    uint8_t unused[8]; // up to 32 bytes, the size of sixteen bfloat16: see fci_decode_put_sixteen
 } fci_sixteen;
 
 // n stored weights, of a type in FCI_TURNED_ROUNDED.
@@ -14144,7 +14146,7 @@ fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n
 }
 #endif
 
-// Takes the place of rounding to bfloat16: sixteen weights of two bytes.
+// In the place of rounding to bfloat16: writes as many bytes, a fci_sixteen.
 FCI_STEP void fci_decode_put_sixteen(const fci_bytes *q, float scale, float add, char *out) {
     fci_sixteen s = {scale, add, {0}, {0}};
     memcpy(s.q, q, sizeof s.q);
@@ -14459,8 +14461,8 @@ FCI_INLINE const fci_rounded *fci_panels_row(const void *a) {
 #endif
 
 #if FCI_HAS_PANELS
-// Copies of these, one in the other, fold to little by their constants. Without an optimiser they
-// would be megabytes.
+// Inlined into one another with constant arguments, these functions fold to little. Without an
+// optimiser their copies would be megabytes.
 #ifdef __OPTIMIZE__
 #  define FCI_PANELS_STEP FCI_PANELS FCI_INLINE
 #else
@@ -14475,7 +14477,7 @@ typedef float fci_panels_f32 __attribute__((vector_size(FCI_PANELS_BYTES)));
 
 // ---- What the instruction sets have of their own.
 
-#define FCI_PANELS_AT(half_or_word, size, g) /* of group g of a register's rows, in a block */     \
+#define FCI_PANELS_AT(half_or_word, size, g) /* where a block has it for the rows of register g */ \
     (p[(g) * FCI_PANELS_BYTES / 64] +                                                              \
      ((half_or_word) * 64 + (g) * FCI_PANELS_BYTES % 64) * (size) / 4)
 #if FCI_HAS_AVX2
@@ -14608,8 +14610,8 @@ FCI_PANELS_STEP fci_panels_f32 fci_panels_scale(const fci_panels_u32 *bytes, uns
     return FCI_PANELS_FLOAT(*bytes << (24 - 8 * i) & 0xff000000u) * *factor;
 }
 
-// Of Q4_K and Q5_K word `first` and the third one of the scales have those of sixteen `e`, by
-// `factor`: minimums in the upper half of the third one's bytes (`up`).
+// The scales (`first` 0) or minimums (1) of sixteen `e` in Q4_K and Q5_K, times `factor`. The upper
+// four of eight are nibbles of word 2 (scales the low ones), with the top bits of word `first`.
 FCI_PANELS_STEP fci_panels_f32 fci_panels_k(const char *const *p, size_t first, unsigned e,
                                             unsigned g, const fci_panels_f32 *factor) {
     const unsigned halves = 2, s = e / 2;
@@ -14747,7 +14749,8 @@ FCI_PANELS_STEP fci_panels_i32 fci_panels_dot(fc_dtype type, const fci_panels_u3
 }
 
 // Sixteen `e` of a block by rounded activations: their whole number, then, times the minimum, the
-// sum of activations, each added in order, fused. What weights are too much is taken off before.
+// sum of activations, each added in order, fused. FCI_PANELS_LESS of the
+// weights is taken off before.
 FCI_PANELS_STEP void fci_panels_round(fc_dtype type, const char *const *p, unsigned e,
                                       const fci_rounded *x, fci_panels_f32 *c) {
     uint32_t words[4];
@@ -14896,7 +14899,7 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
     FCI_OPERATORS_LIST(FCI_KERNEL_NAME, FCI_KERNEL_VOID_NAME, table, )
 #define FCI_KERNEL_NAMES(table) FCI_KERNEL_NAMES_WITH(table, table, NULL, fci_turned_turn, table)
 
-// avx512 has its own, in room decode.
+// fci_decode_interleave of a table; avx512 has its own, in room decode.
 #define FCI_KERNEL_INTERLEAVE(table, target)                                                       \
     target FCI_FN void fci_decode_interleave_##table(const char *const *rows, size_t width,        \
                                                      size_t words, const char *ahead,              \
@@ -15814,14 +15817,14 @@ FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute comput
 // Bytes that fci_gemm_pack writes for m rows of k.
 FCI_FN uint64_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m,
                                       size_t k);
-// Packs x, m rows of k floats, ldx apart (normalised unless norm is NULL), in the layout of this
-// context's table.
+// Packs x, m rows of k floats, ldx floats apart (normalised unless norm is NULL), in the layout of
+// this context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
                           size_t m, size_t k, const fci_rms_norm *norm, void *packed);
 // Row `row` of `packed`, which holds m rows of k, as floats.
 FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void *packed, size_t m,
                             size_t k, size_t row, float *out);
-// Such rows at `data`, and a word of one.
+// A view of such rows at `data` (NULL: for its sizes only), and where a word of a row is.
 FCI_FN fci_gemm_packed fci_gemm_packed_of(const fci_context *c, fc_compute compute, void *data,
                                           size_t m, size_t k);
 FCI_INLINE uint32_t *fci_gemm_packed_row(const fci_gemm_packed *p, size_t row, size_t word);
@@ -15946,13 +15949,13 @@ FCI_FN void fci_gemm_unpack(const fci_context *c, fc_compute compute, const void
 typedef enum fci_gemm_op {
     FCI_GEMM_STORE, // y = x W^T + bias
     FCI_GEMM_ADD,   // y += x W^T + bias
-    FCI_GEMM_FEED   // the first part's outputs, gated by the second's, packed for the next GEMM
+    FCI_GEMM_FEED   // activation of the first part's outputs, times the second's, packed as next x
 } fci_gemm_op;
 
 // All of a matrix turned, panel by panel, each from the first time on that a single row uses it.
 typedef struct fci_gemm_copy {
     char *data;
-    bool *filled; // [panels]
+    bool *filled; // [panels], of FCI_TURNED_ROWS rows
 } fci_gemm_copy;
 
 typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
@@ -15961,7 +15964,7 @@ typedef struct fci_gemm_part { // rows [first_row, first_row + n_rows) of W
     size_t n_rows;
     const float *bias; // [n_rows] or NULL
     float *y;          // [m, n_rows], unused by FEED
-    size_t ldy;
+    size_t ldy; // floats from row to row
     const fci_gemm_copy *copy; // of W; NULL: none
 } fci_gemm_part;
 
@@ -15983,7 +15986,8 @@ enum { FCI_GEMM_PANELS = 4 };   // of weights in a group: 256 KiB, which fit L2 
 enum { FCI_GEMM_ROWS = 1024 };  // of activations per task, where K has several blocks
 enum { FCI_GEMM_LINES = 128 };  // of the next weights to prefetch per tile, at least
 
-// Layout of a worker's scratch, in floats: panels of weights, partial sums, decoded weight rows.
+// Layout of a worker's scratch, in floats: panels of weights, partial sums, decoded weight rows
+// (and behind them the floats of one row before they are rounded to bfloat16).
 typedef struct fci_gemm_room {
     size_t panels, sums, rows, total;
 } fci_gemm_room;
@@ -16054,7 +16058,7 @@ FCI_FN void fci_gemm_decode(const fci_gemm_job *j, const fci_matrix *w, const ch
 }
 
 // The stored bytes of words [at, at + block) of a panel's rows: `rows` pieces of `bytes`, `stride`
-// apart. Used for prefetching too, so it may be off where rows are not consecutive.
+// apart from `data` on. Where rows are not consecutive that is off, so it is only for prefetching.
 typedef struct fci_gemm_source {
     const fci_matrix *w;
     const char *data;
@@ -16091,7 +16095,7 @@ FCI_FN void fci_gemm_rows(const fci_gemm_job *j, size_t panel, size_t at, bool f
     const size_t nr = j->tile->nr;
     const fci_gemm_source s = fci_gemm_source_of(j, panel, at);
     const size_t from = fci_gemm_offset(j, &s);
-    const char *next = few ? s.data + nr * (s.stride + from) : NULL;
+    const char *next = few ? s.data + nr * (s.stride + from) : NULL; // this block's share of it
     const bool direct = fci_gemm_direct(j, s.w);
     for (size_t r = 0; r < nr; r++) {
         if (r >= s.rows) { // past the last output: any row, the results are not used
@@ -16162,8 +16166,8 @@ FCI_FN void fci_gemm_finish(const fci_gemm_job *j, const float *acc, size_t row,
                           part->ldy);
 }
 
-// Applies the activation to a finished tile (and its gate's, behind it) and packs it for the next
-// GEMM.
+// Applies the activation to a finished tile, multiplies it by the second part's, which lies behind
+// it, and packs it for the next GEMM.
 FCI_FN void fci_gemm_feed(const fci_gemm_job *j, float *acc, size_t row, size_t panel) {
     const size_t nr = j->tile->nr, tile = j->tile->mr * nr,
                  rows = (size_t)fci_min(j->tile->mr, j->m - row);
