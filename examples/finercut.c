@@ -53,7 +53,7 @@ typedef struct prefixes { // of a plan: numbers of steps with commas between the
     int n;
 } prefixes;
 
-typedef struct shares {
+typedef struct shares { // percentages with commas between them, as fractions
     double values[16];
     int n;
 } shares;
@@ -61,12 +61,12 @@ typedef struct shares {
 typedef struct options {
     const char *input; // the command's first argument
     char **words;      // all of the command line
-    given_list more;   // those after it, where the command takes them
+    given_list more;   // arguments after the first, where the command takes them
     const char *text, *tokens, *output, *plan, *heal, *prompt, *field, *system;
     given_list tasks;
     prefixes along;
     shares points;
-    const char *measured; // study: the text of --eval
+    const char *measured; // the text of study --eval or prune --eval-text
     uint32_t metrics, window, random_plans;
     int dry_run;
     uint32_t limit, shots;
@@ -92,7 +92,7 @@ typedef struct options {
     struct together *together; // NULL: alone
 } options;
 
-typedef struct session { // what a command works with; zeroed at the start, closed by main
+typedef struct session { // what a command works with; zeroed and closed by `run`
     const options *o;
     const struct command *command;
     fc_env env;
@@ -209,7 +209,7 @@ static const char *as_flags(const session *s, const char *message, char *out, si
     return out;
 }
 
-// With the steps that prune has saved, or resumes.
+// The error of a search that was interrupted; `saved` has the steps that -o holds, or is NULL.
 static int halted(const session *s, const fc_plan *saved) {
     const size_t n = saved ? fc_plan_about(saved)->n_steps : 0;
     if (n == 0) return fail("interrupted before the first step");
@@ -1516,7 +1516,7 @@ static int check_calibration(const session *s) {
     return STATUS_OK;
 }
 
-// What is measured is another text.
+// --eval or --eval-text must be another text than --text.
 static int check_measured(const session *s, const char *name) {
     const options *o = s->o;
     if (!o->measured || !o->text || strcmp(o->measured, o->text) != 0) return STATUS_OK;
@@ -1737,7 +1737,7 @@ static int drop_mark(const char *name, char *text, size_t *n) {
     return STATUS_OK;
 }
 
-// What a model is measured by is prose.
+// Fails where a text is no prose: UTF-16, with NUL bytes, or blank. Drops its byte order mark.
 static int check_text(const char *name, fc_text *t, int decoded) {
     const unsigned char *b = (const unsigned char *)t->bytes;
     size_t blank = 0;
@@ -2091,7 +2091,7 @@ static int show_container(view *v, const session *s) {
     return STATUS_OK;
 }
 
-// Not knowing a file is no fact about the model.
+// Whether the machine failed: then info cannot say of a file that it is no model.
 static int is_trouble(const session *s) {
     return s->err.code == FC_ERR_MEMORY || s->err.code == FC_ERR_IO;
 }
@@ -2302,7 +2302,7 @@ static int run_info(session *s) {
 typedef struct meter {
     session *s;
     int terminal;
-    int part, parts; // of calls of about equal length, which is under way
+    int part, parts; // calls of about equal length: which is under way, and how many there are
     const char *what; // in place of the library's word; NULL: that
     size_t n_steps;  // steps told and saved
     const char *output;
@@ -3632,7 +3632,7 @@ static int count_words(session *s, const voice *v, const char *name, const char 
     return STATUS_OK;
 }
 
-// The user says something, and the template writes the turn: its tokens. An error names the
+// The user says something, and the template writes the turn, of *count tokens. An error names the
 // message, and leaves the conversation as it was.
 static int write_turn(session *s, voice *v, const char *name, const char *said, size_t n,
                       uint64_t *count) {
@@ -4601,7 +4601,7 @@ static int study(session *s, const fc_study_desc *desc) {
     if (!study && !complains(s)) return STATUS_FAILED;
     const int folder = s->err.code == FC_ERR_MISMATCH && strncmp(s->err.msg, "rank ", 5) != 0;
     if (!study) return fail("%s%s", as_flags(s, s->err.msg, message, sizeof message),
-                            folder ? "; --force begins anew" : ""); // unlike ranks stay so
+                            folder ? "; --force begins anew" : ""); // which mends no ranks
     clear_bar();
     tell_estimate(s, fc_study_about(study));
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
