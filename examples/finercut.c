@@ -77,6 +77,7 @@ typedef struct options {
     uint32_t new_tokens, prompt_tokens, batch, repeat;
     double temperature, top_p, ridge;
     int samples_given, length_given, confidence_given, seed_given, own_given;
+    int prompt_given, generate_given;
     int until_given, until_distance_given, until_perplexity_given;
     amount remove;
     double last, confidence;
@@ -93,7 +94,7 @@ typedef struct options {
 } options;
 
 typedef struct session { // what a command works with; zeroed and closed by `run`
-    const options *o;
+    options *o;
     const struct command *command;
     fc_env env;
     fc_error err;
@@ -672,6 +673,7 @@ typedef struct flag {
 } flag;
 
 #define FIELD(name) offsetof(options, name)
+#define FITTING ", by default no more than the model has positions"
 
 static const flag flags[] = {
     {INFO, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the same facts as one JSON object"},
@@ -731,7 +733,7 @@ static const flag flags[] = {
     {PRUNE, "--samples", &type_count, "N", "10", 0, FIELD(samples), FIELD(samples_given),
      WITH_TEXT("sequences taken from --text")},
     {PRUNE, "--length", &type_count, "N", "256", 0, FIELD(length), FIELD(length_given),
-     WITH_TEXT("tokens of each such sequence")},
+     WITH_TEXT("tokens of each such sequence" FITTING)},
     {PRUNE, "--search", &type_search, NULL, "race", 0, FIELD(search), 0,
      "race gives the plan of exhaustive, bit for bit, for less work;\n"
      "exhaustive also gives every loser's exact score; confident drops candidates that are\n"
@@ -830,10 +832,12 @@ static const flag flags[] = {
      "one;\nside by side on a terminal with 50 columns for each"},
     {GENERATE, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0, "only the text, no speeds"},
     {BENCH, "--json", NULL, NULL, NULL, 0, FIELD(json), 0, "the figures as one JSON object"},
-    {BENCH, "--prompt", &type_count, "N", "256", 0, FIELD(prompt_tokens), 0, "tokens of a prompt"},
+    {BENCH, "--prompt", &type_count, "N", "256", 0, FIELD(prompt_tokens),
+     FIELD(prompt_given), "tokens of a prompt" FITTING},
     {BENCH, "--batch", &type_count, "N", "10", 0, FIELD(batch), 0, "prompts at once, for the "
      "second line"},
-    {BENCH, "--generate", &type_count, "N", "128", 0, FIELD(new_tokens), 0, "tokens to generate"},
+    {BENCH, "--generate", &type_count, "N", "128", 0, FIELD(new_tokens),
+     FIELD(generate_given), "tokens to generate" FITTING},
     {BENCH, "--gemm", &type_products, NULL, "all", 0, FIELD(products), 0,
      "matrix products: of this model's and Llama-3-8B's shapes, of this model's only, none"},
     {BENCH, "--repeat", &type_count, "N", "3", 0, FIELD(repeat), 0,
@@ -917,7 +921,7 @@ static const flag flags[] = {
     {STUDY, "--samples", &type_count, "N", "10", 0, FIELD(samples), FIELD(samples_given),
      "sequences taken from --text"},
     {STUDY, "--length", &type_count, "N", "256", 0, FIELD(length), FIELD(length_given),
-     "tokens of each such sequence"},
+     "tokens of each such sequence" FITTING},
     {STUDY, "--window", &type_count, "N", NULL, 0, FIELD(window), 0,
      "tokens in a window of --eval (default: 2048, or the model's maximum where that is less)"},
     {STUDY, "--search", &type_greedy, NULL, "race", 0, FIELD(search), 0,
@@ -1673,9 +1677,20 @@ static void try_model(session *s) {
     s->model = fc_model_open(s->o->input, &desc, &s->err);
 }
 
+// A default may be more than the model's positions.
+static void fit_default(uint32_t *tokens, int given, uint32_t most) {
+    if (!given && *tokens > most) *tokens = most;
+}
+
 static int open_model(session *s) {
+    options *o = s->o;
     try_model(s);
-    return s->model ? STATUS_OK : failed(s);
+    if (!s->model) return failed(s);
+    const uint32_t most = fc_model_config(s->model)->max_positions;
+    fit_default(&o->length, o->length_given, most);
+    fit_default(&o->prompt_tokens, o->prompt_given, most);
+    if (s->command->run == run_bench) fit_default(&o->new_tokens, o->generate_given, most - 1);
+    return STATUS_OK;
 }
 
 static int read_tokens_json(session *s) {
@@ -3938,8 +3953,7 @@ static void add_voice(voice *v, int *n, fc_model *m, const uint8_t *mask, const 
 // The one that is asked for, or with --compare the whole model, the pruned one, the healed one,
 // which is a model of its own.
 static int open_voices(session *s, voice *v, int *n) {
-    const options *given = s->o;
-    options bare = *given;
+    options *given = s->o, bare = *given;
     char title[48];
     if (!given->compare) {
         if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
@@ -3980,8 +3994,7 @@ static int say(session *s, voice *v, int n, const char *prompt) {
 }
 
 static int run_generate(session *s) {
-    const options *given = s->o;
-    options all = *given;
+    options *given = s->o, all = *given;
     voice v[MOST_VOICES];
     int n = 0, status = check_generate(s);
     if (status) return status;
@@ -4689,7 +4702,7 @@ static void on_log(void *user, int level, const char *message) {
     if (level == 0) note(s, "%s", as_flags(s, message, shown, sizeof shown));
 }
 
-static int run(const command *c, const options *o) {
+static int run(const command *c, options *o) {
     session s;
     memset(&s, 0, sizeof s);
     s.o = o;

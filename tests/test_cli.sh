@@ -726,6 +726,7 @@ small="--prompt 6 --batch 2 --generate 5 --repeat 1 --gemm model"
         printf 0123456789abcdef
     } >unused/model.safetensors
     t_ok "bench: tensors that are no matrices" run 0 bench unused $small
+    t_ok "bench by default of few positions" run 0 bench "$bias" --gemm none --repeat 1 --batch 1
     bad "bench: more than the model's positions" "at most 128" bench "$sharded" \
         --prompt 200 ${small#* 6}
     bad "bench: too little memory" "memory limit" bench "$sharded" $small --memory-limit 1000
