@@ -704,9 +704,9 @@ static const flag flags[] = {
      "(default: rank everything down to the last but one)"},
     {PRUNE, "--until", &type_budget, "UNIT:AMOUNT", NULL, 0, FIELD(until), FIELD(until_given),
      "stop once a percentage is gone (params:20%, bytes:25%, time:20%), once so little is left\n"
-     "(params:30M, bytes:90M of the model's files, time:0.8 of a forward pass, measured here and\n"
-     "kept in the plan), or before a step exceeds distance:0.1 or perplexity:1.2; with --remove,\n"
-     "what comes first"},
+     "(params:30M; bytes:90M of the model's files, K M G T in powers of 1024; time:0.8 of a\n"
+     "forward pass, measured here and kept in the plan), or before a step exceeds distance:0.1 or\n"
+     "perplexity:1.2; with --remove, what comes first"},
     {PRUNE, "--until-distance", &type_distance, "X", NULL, 0, FIELD(until),
      FIELD(until_distance_given), "the same as --until distance:X: the last step is within X"},
     {PRUNE, "--until-perplexity", &type_perplexity, "R", NULL, 0, FIELD(until),

@@ -96,6 +96,7 @@ printf 'ok \377\376 not utf-8\n' >binary.txt
 
 # ---- help and usage
 
+t_ok "units of bytes" gives "bytes:90M of the model's files, K M G T in powers of 1024" help prune
 for command in info prune eval logits tokenize report generate bench; do
     t_ok "help $command" gives "^finercut $command" help $command
     t_ok "$command --help" gives "usage: finercut $command" "$command" --help
