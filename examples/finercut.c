@@ -790,7 +790,7 @@ static const flag flags[] = {
      WITH_TASKS("only the first N items of every task (default: all)")},
     {EVAL, "--shots", &type_shots, "N", "0", 0, FIELD(shots), 0,
      WITH_TASKS("answered items of the same file before each question")},
-    {EVAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0,
+    {EVAL, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
      WITH_TASKS("another seed draws other --shots")},
     {EVAL, "--along", &type_prefixes, "0,5,10", NULL, 0, FIELD(along), 0,
      "with --plan: everything once after each so many of its steps, as one table"},
@@ -825,7 +825,7 @@ static const flag flags[] = {
      "0 takes the likeliest token; above, tokens are drawn by e^(logit / T)"},
     {GENERATE, "--top-p", &type_share, "90%", NULL, 0, FIELD(top_p), 0,
      "draw only among the likeliest tokens that together have this share (default: all)"},
-    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), 0,
+    {GENERATE, "--seed", &type_seed, "N", "0", 0, FIELD(seed), FIELD(seed_given),
      "another seed draws other tokens"},
     {GENERATE, "--compare", NULL, NULL, NULL, 0, FIELD(compare), 0,
      "first the continuation of the whole model, then that of the pruned one, then of the healed "
@@ -2300,6 +2300,9 @@ static int open_model_or_container(session *s) {
 static int run_info(session *s) {
     view v = {0, 0};
     if (open_model_or_container(s)) return STATUS_FAILED;
+    if (!s->model && s->o->verify)
+        return fail("%s: --verify: expected a model that this version runs, got a container of "
+                    "tensors", s->o->input);
     if (s->model && s->o->verify && verify_model(s)) return STATUS_FAILED;
     v.json = s->o->json;
     if (v.json) putchar('{');
@@ -3332,6 +3335,8 @@ static int check_eval(session *s) {
     if (o->text && o->tokens) return check_source(s);
     if (!o->text && !o->tokens && !n_tasks(s))
         return misused(s->command, "expected " SOURCES ", got none of them");
+    if (o->shots == 0 && o->seed_given)
+        return misused(s->command, "--seed: expected --shots above 0 with it, got 0");
     if (o->along.n && (o->remove.given || o->heal))
         return misused(s->command, "--along: expected it without %s",
                        o->heal ? "--heal, which goes with one set of removed sublayers"
@@ -3470,8 +3475,9 @@ static int tokenize(session *s, const char *name, fc_text *text) {
 static int run_tokenize(session *s) {
     const char *path = s->o->text ? s->o->text : "-";
     fc_text text;
-    if (s->o->chat && s->o->field)
-        return misused(s->command, "expected one of --chat and --field, got both");
+    if (s->o->chat && (s->o->field || s->o->special))
+        return misused(s->command, "expected one of --chat and %s, got both",
+                       s->o->field ? "--field" : "--special");
     if (fc_file_read(path, &s->env, &text, &s->err)) return failed(s);
     int status = drop_mark(source_name(path), text.bytes, &text.length);
     if (!status) status = tokenize(s, source_name(path), &text);
@@ -3982,8 +3988,9 @@ static int open_voices(session *s, voice *v, int *n) {
 
 static int check_generate(const session *s) {
     const options *o = s->o;
-    if (o->temperature == 0 && o->top_p > 0)
-        return misused(s->command, "--top-p: expected --temperature above 0 with it, got 0");
+    if (o->temperature == 0 && (o->top_p > 0 || o->seed_given))
+        return misused(s->command, "%s: expected --temperature above 0 with it, got 0",
+                       o->top_p > 0 ? "--top-p" : "--seed");
     return o->prompt || o->chat ? STATUS_OK : misused(s->command, "expected --prompt TEXT");
 }
 
@@ -4417,6 +4424,9 @@ static int check_heal(const session *s) {
                        (unsigned long)o->own);
     if (o->own_given && o->own == 0 && !given)
         return misused(s->command, "--own 0: expected --text FILE or --tokens FILE with it");
+    if (own_tokens(s) == 0 && o->tokens && o->length)
+        return misused(s->command, "--length: expected --text FILE or --own tokens with it, which "
+                                   "it cuts, got neither");
     if (own_tokens(s) == 0 && o->seed_given)
         return misused(s->command, "--seed: expected --own tokens, which it draws, got none");
     return STATUS_OK;

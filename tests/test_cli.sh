@@ -135,6 +135,9 @@ while read -r flag other command; do
     usage "$flag: expected $other" $command
 done <<'ALONE'
 --top-p --temperature.T generate x --prompt a --top-p 90%
+--top-p --temperature.above.0 generate x --prompt a --top-p 90% --temperature 0
+--seed --temperature.above.0 generate x --prompt a --seed 3 --temperature 0
+--seed --shots.above.0 eval x --task choices=a.jsonl --shots 0 --seed 3
 --seed --temperature.T generate x --prompt a --seed 3
 --date --chat generate x --prompt a --date 2024-01-01
 --seed --shots.N eval x --text a --seed 1
@@ -146,7 +149,9 @@ done <<'ALONE'
 --field --text.FILE heal x --plan p -o h --field b
 --date --chat tokenize x --date 2024-01-01
 --seed --own heal x --plan p -o h --text a --own 0 --seed 3
+--length --text.FILE.or.--own heal x --plan p -o h --tokens a --own 0 --length 64
 ALONE
+usage "one of --chat and --special" tokenize x --chat --special
 usage "expected --prompt TEXT" generate x
 usage "expected -o" logits x --tokens a
 usage "expected --tokens" logits x -o b.npy
@@ -206,6 +211,8 @@ t_ok "info --json" gives '^\{.*"blocks":3,.*\}$' info --json "$sharded"
 t_ok "info --json is one line" [ "$(wc -l <"$out")" -eq 1 ]
 t_ok "info --tensors of a model" \
     gives "^model\.norm\.weight  F16  \[48\]  96 bytes$" info "$sharded" --tensors
+bad "a container has nothing to --verify" "--verify: expected a model .*got a container" info \
+    "$bias/model.safetensors" --verify
 t_ok "info of a container file" gives "^container +safetensors$" info "$bias/model.safetensors"
 t_ok "info --json of a container" gives '"kind":"container".*"tensors":\[\{"name":"' info \
     "$bias/model.safetensors" --json --tensors
