@@ -210,13 +210,17 @@ static const char *as_flags(const session *s, const char *message, char *out, si
     return out;
 }
 
+// --resume is not taken beside --force, which began anew.
+static const char *instead(const session *s) {
+    return s->o->force ? " in place of --force" : "";
+}
+
 // The error of a search that was interrupted; `saved` has the steps that -o holds, or is NULL.
 static int halted(const session *s, const fc_plan *saved) {
     const size_t n = saved ? fc_plan_about(saved)->n_steps : 0;
     if (n == 0) return fail("interrupted before the first step");
-    return fail(
-        "interrupted after %llu step%s, which %s holds; the same command with --resume continues",
-        (unsigned long long)n, n == 1 ? "" : "s", s->o->output);
+    return fail("interrupted after %llu step%s, which %s holds; the same command with --resume%s "
+                "continues", (unsigned long long)n, n == 1 ? "" : "s", s->o->output, instead(s));
 }
 
 static int failed(const session *s) {
