@@ -1362,6 +1362,8 @@ typedef struct fc_heal_desc {
 typedef struct fc_heal_result {
     uint32_t n_removed, n_fits, n_changed; /* sublayers gone, projections fitted, tensors changed */
     uint64_t n_tokens;                     /* in all, those held out too */
+    uint32_t n_there;                      /* sublayers that are done in what `resume` goes on from;
+                                              0: it has nothing */
     double whole, pruned, healed;          /* perplexities of the sequences held out */
     double seconds;
 } fc_heal_result;
@@ -30694,6 +30696,7 @@ FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     fc_code code = fci_heal_note(h, FCI_IDENTITY_NEXT, "%llu", (unsigned long long)next);
     if (!code) code = fci_heal_note_content(h);
     if (!code) code = fci_heal_save(h, h->partial);
+    if (!code) h->out->n_there = (uint32_t)next;
     h->n_keys = n_keys;
     h->saved = fci_platform_seconds();
     return code;
@@ -30718,6 +30721,7 @@ FCI_FN fc_code fci_heal_take_rest(fci_heal *h, const fc_container *c, const char
         snprintf(number, sizeof number, "%llu", (unsigned long long)h->next);
         if (fci_is(next, number)) break;
     }
+    h->out->n_there = (uint32_t)h->next;
     if (!h->next)
         return fci_fail(h->err, FC_ERR_FORMAT, 0,
                         "%s: " FCI_IDENTITY_NEXT ": expected a number from 1 to %llu, got \"%s\"",

@@ -167,12 +167,20 @@ t_ok "nor does a directory" t_run 0 export q.gguf --heal q.safetensors --format 
 t_ok "which has floats" sh -c "! grep 'healed matrices' err"
 t_ok "a healed Q4_K export has its size" sizes q4_k
 
-"$finercut" heal "$model" --plan plan.json --length 16 --tokens-used 9000000 --own 9000000 \
-    --quiet -o long.st 2>/dev/null &
-long=$!
-for i in 1 2 3 4 5 6 7 8 9 10; do
-    [ "$(echo long.st.partial.*.tmp)" != 'long.st.partial.*.tmp' ] || sleep 0.2
-done
+begin() { # a run that writes own text for long
+    "$finercut" heal "$model" --plan plan.json --length 16 --tokens-used 9000000 --own 9000000 \
+        --quiet -o long.st 2>err </dev/null &
+    long=$!
+    while [ "$(echo long.st.partial.*.tmp)" = 'long.st.partial.*.tmp' ] && kill -0 $long; do
+        sleep 0.2
+    done
+}
+begin
+kill -INT $long
+wait $long
+t_ok "interrupted early" grep -qx "finercut: interrupted before the first sublayer was done" err
+t_ok "with nothing to go on from" [ "$(echo long.st*)" = 'long.st*' ]
+begin
 for how in --quiet --force --resume; do
     t_ok "another run is at it $how" t_says 1 "long.st: cannot create: another run is writing it" \
         heal "$model" --plan plan.json --length 16 --tokens-used 512 $how -o long.st
