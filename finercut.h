@@ -1340,7 +1340,7 @@ FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info
    the ridge of every projection, or to leave it. */
 typedef struct fc_heal_desc {
     const uint8_t *mask;   /* required: what is left (fc_plan_mask), 2 * n_blocks entries */
-    const fc_tokens *text; /* NULL: own text only */
+    const fc_tokens *text; /* NULL: own text only; sequences of at least 2 tokens */
     const char *text_name; /* recorded; NULL = "tokens" */
     uint32_t own;          /* tokens that the whole model writes itself (fc_tokens_own), in whole
                               sequences; 0 = none */
@@ -31004,7 +31004,7 @@ FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
     how.tokens = d->own;
     how.length = d->length;
     how.seed = d->seed;
-    fc_code code = d->text ? fci_tokens_check(h->m, d->text, 1, &h->longest, h->err) : FC_OK;
+    fc_code code = d->text ? fci_tokens_check(h->m, d->text, 2, &h->longest, h->err) : FC_OK;
     if (!code && d->own) code = fci_generate_own_shape(h->m, &how, &n_own, &length, h->err);
     if (code) return code;
     h->n_sequences = (d->text ? d->text->n_sequences : 0) + n_own;

@@ -102,6 +102,9 @@ t_ok "one sequence" t_says 2 "at least 2 sequences of 16 tokens .*got 31" heal "
     --plan plan.json --tokens-used 31 --length 16 -o a.safetensors
 t_ok "tokens that are too many" t_says 1 "tokens.json: sequence 0: expected at most the 7 tokens" \
     heal "$model" --plan plan.json --tokens-used 23 --own 16 --length 16 --tokens tokens.json -o a
+echo '[[1],[2],[3]]' >ones.json
+t_ok "sequences of a token" t_says 1 "sequence 0: expected at least 2 tokens, got 1" heal "$model" \
+    --plan plan.json --tokens ones.json --own 0 -o a.safetensors
 t_ok "a type of blocks" t_says 2 "one of as-stored" heal "$model" --plan plan.json --type q8_0 -o a
 t_ok "over the model" t_says 1 "another path" heal "$model" --plan plan.json --force \
     -o "$model/model.safetensors"
