@@ -30563,6 +30563,17 @@ FCI_FN fc_code fci_heal_note_number(fci_heal *h, const char *key, double value) 
     return fci_heal_note(h, key, "%s", text);
 }
 
+// All digits: another ridge is another healing.
+FCI_FN fc_code fci_heal_note_ridge(fci_heal *h) {
+    fci_buffer b = fci_buffer_of(&h->m->c);
+    if (h->desc->ridge > 0) fci_put_number(&b, h->desc->ridge);
+    else fci_puts(&b, "by sequences held out");
+    fc_code code = fci_buffer_code(&b, h->err);
+    if (!code) code = fci_heal_note_long(h, "finercut.heal.ridge", fci_sn(b.p, b.n));
+    fci_buffer_free(&b);
+    return code;
+}
+
 // The removed sublayers, by commas.
 FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
@@ -30640,9 +30651,7 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
                              (unsigned long long)fci_tokens_hash(&h->tokens));
     if (!code) code = fci_heal_note(h, "finercut.heal.repeats", "%u", d->repeats);
     if (!code) code = fci_heal_note(h, "finercut.heal.fit", d->scale ? "scale" : "full");
-    if (!code)
-        code = d->ridge > 0 ? fci_heal_note_number(h, "finercut.heal.ridge", d->ridge)
-                            : fci_heal_note(h, "finercut.heal.ridge", "by sequences held out");
+    if (!code) code = fci_heal_note_ridge(h);
     if (!code)
         code = fci_heal_note(h, "finercut.heal.type", "%s",
                              d->type ? fc_dtype_name(d->type) : "as stored");

@@ -90,6 +90,11 @@ t_ok "nothing is repeated there" sh -c "'$finercut' info scale.safetensors |
 t_ok "one of four is, else" sh -c "'$finercut' info h.safetensors | grep -q 'heal.repeats = 4'"
 t_ok "a factor has no ridge" t_says 1 "ridge: expected 0" heal "$model" --plan plan.json \
     --fit scale --ridge 1 -o a.safetensors
+t_ok "a ridge" heal --own 128 --ridge 0.12345678 -o r.safetensors
+t_ok "in all digits" sh -c "'$finercut' info r.safetensors | grep -q 'heal.ridge = 0.12345678\$'"
+t_ok "another ridge" t_says 1 'heal\.ridge: expected "0.12345679", got "0.12345678"' heal "$model" \
+    --plan plan.json --length 16 --tokens-used 512 --own 128 --ridge 0.12345679 --resume \
+    -o r.safetensors
 t_ok "no plan" t_says 2 "expected --plan" heal "$model" -o a.safetensors
 t_ok "no output" t_says 2 "expected -o" heal "$model" --plan plan.json
 t_ok "two texts" t_says 2 "got both" heal "$model" --plan plan.json --text a --tokens b -o c
