@@ -3273,7 +3273,6 @@ static void put_evaluation(const session *s, const evaluation *e) {
         put_line(s, r->name, r->n, acc, words);
     }
 #endif
-    fflush(stdout);
 }
 
 // The part-th set of removed sublayers of so many.
@@ -3312,12 +3311,11 @@ static int evaluate_all(session *s) {
     uint32_t steps;
     const int json = s->o->json, shown = leads(s);
     evaluation e;
-    int status = STATUS_OK;
+    int status = STATUS_OK, n = 0;
     memset(&e, 0, sizeof e);
     e.each = (fc_perplexity *)calloc(s->tokens.n_sequences + 1, sizeof *e.each);
     if (!e.each) return fail("eval: out of memory");
-    if (shown && along->n && json) fputs("{\"along\":[", stdout);
-    else if (shown && along->n) put_heading(s);
+    if (shown && along->n && !json) put_heading(s);
     for (int i = 0; !status && (i == 0 || i < along->n); i++) {
         if (along->n && next_prefix(&prefix, &steps)) s->n_steps = steps;
         if (along->n && fc_plan_mask(s->plan, s->model, s->n_steps, s->mask,
@@ -3325,11 +3323,15 @@ static int evaluate_all(session *s) {
             status = failed(s);
         if (!status) status = evaluate(s, i, along->n ? along->n : 1, &e);
         if (status || !shown) continue;
-        if (json && i) putchar(',');
+        if (json && along->n) fputs(i ? "," : "{\"along\":[", stdout);
         if (json) put_evaluation_json(s, &e);
         else put_evaluation(s, &e);
+        n++;
+        if (!fflush(stdout) && !ferror(stdout)) continue;
+        free(e.each);
+        return lost_output(); // nobody can take what comes after it
     }
-    if (shown && json && !status) puts(along->n ? "]}" : "");
+    if (shown && json && n) puts(along->n ? "]}" : ""); // what is done is whole, whatever came then
     if (s->o->together) s->o->together->part(s);
     free(e.each);
     return status;

@@ -332,6 +332,30 @@ lost() { # CAUSE COMMAND...: one line that says why standard output is lost
     cat "$err"
     return 1
 }
+# A model that is finite without its last FFN alone: what was measured before stays whole, and
+# nothing is measured that nobody can take.
+cp -r "$bias" nan
+at=$("$finercut" info nan --tensors --json | tr '{' '\n' |
+    sed -n 's/.*"model.layers.1.mlp.down_proj.weight".*"offset":\([0-9]*\).*/\1/p')
+chmod u+w nan/model.safetensors
+printf '\0\0\300\177' | dd of=nan/model.safetensors bs=1 seek="$at" conv=notrunc 2>"$out"
+printf '{"format": "finercut-plan-1", "model": {"fingerprint": "%s", "n_blocks": 2},
+"metric": "js", "candidates": "sublayers", "search": "race", "compute": "f32",
+"steps": [{"step": 1, "removed": "ffn.1", "score": 0.5}]}' \
+    "$("$finercut" info nan | sed -n 's/^fingerprint *//p')" >nan.json
+t_ok "a second evaluation that fails" run 1 eval nan --tokens tokens.json --plan nan.json \
+    --along 1,0 --json
+t_ok "says why" grep -q "nan: the logits are not finite" "$err"
+t_ok "after the whole of the first" grep -q '^{"along":\[{"steps":1,.*}\]}$' "$out"
+t_ok "none of any" refuses 1 "not finite" eval nan --tokens tokens.json --plan nan.json \
+    --along 0,1 --json
+if [ -w /dev/full ]; then
+    for how in "" --json; do
+        "$finercut" eval nan --tokens tokens.json --plan nan.json --along 1,0 $how >/dev/full \
+            2>"$err"
+        t_ok "no second one to a full disk $how" lost "No space left"
+    done
+fi
 "$finercut" info "$sharded" >&- 2>"$err"
 t_ok "standard output that is closed" lost "Bad file descriptor"
 { sleep 1; "$finercut" help prune 2>"$err"; } | true # which is gone by then
