@@ -3539,9 +3539,12 @@ static int run_report(session *s) {
                            formats[i].ending, s->o->more.values[0]);
         if (output_check(s, formats[i].kind)) return STATUS_FAILED;
         if (!formats[i].write) return report_page(s);
-        s->plan = fc_plan_load(s->o->input, &s->env, &s->err);
-        if (!s->plan || formats[i].write(s->plan, s->o->output, &s->err)) return failed(s);
-        return STATUS_OK;
+        fc_text text;
+        if (fc_file_read(s->o->input, &s->env, &text, &s->err)) return failed(s);
+        s->plan = fc_plan_load_memory(text.bytes, text.length, &s->env, &s->err);
+        fc_text_free(&text);
+        if (!s->plan) return failed_of(s, source_name(s->o->input));
+        return formats[i].write(s->plan, s->o->output, &s->err) ? failed(s) : STATUS_OK;
     }
     return misused(s->command, "-o: expected a name that ends in .html, .svg or .csv, got \"%s\"%s",
                    s->o->output,

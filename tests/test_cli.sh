@@ -531,6 +531,12 @@ t_ok "says how many, and how large" grep -Eq '^types +F16 x 30 \(147\.9kB\)$' "$
 t_ok "info --json of types" run 0 info "$sharded" --json
 t_ok "has both" grep -q '"dtypes":{"F16":30},"dtype_bytes":{"F16":147936},' "$out"
 t_ok "report .SVG" run 0 report race.json -o plan.SVG
+for kind in svg csv; do # a plan by a pipe
+    "$finercut" report race.json -o named.$kind
+    "$finercut" report - -o piped.$kind <race.json
+    t_ok "report - to .$kind" cmp named.$kind piped.$kind
+done
+t_ok "report - of nothing" refuses 1 "standard input: " report - -o x.svg
 t_ok "it is one" grep -q '<svg' plan.SVG
 bad "report of nothing" "none\.json" report none.json -o x.svg
 bad "report of no plan" "tokens\.json" report tokens.json -o x.svg
