@@ -3988,8 +3988,10 @@ static int open_voices(session *s, voice *v, int *n) {
     fc_model *whole = s->model;
     try_model(s);
     add_voice(v, n, s->model, s->mask, "healed");
+    const int damaged = s->model && given->verify && verify_model(s);
     s->model = whole;
     if (!v[*n - 1].model) return failed(s);
+    if (damaged) return STATUS_FAILED;
     // Whether it is of these removals, before the others speak
     fc_generator *g = fc_generator_open(v[*n - 1].model, s->mask, 1, &s->err);
     fc_generator_close(g);
