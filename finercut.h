@@ -37116,17 +37116,23 @@ FCI_FN fc_code fci_study_reach(fc_study *s, fci_study_arm *a) {
     return FC_OK;
 }
 
-FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric metric,
-                                uint32_t number) {
-    fci_study_arm *a = &s->arms[s->n_arms++];
+// Names an arm; `number`: of a metric, or from 0.
+FCI_FN fc_code fci_study_name(fc_study *s, const fci_study_row *row, uint32_t number,
+                              fci_study_arm *a) {
     char file[64];
-    a->row = row;
-    if (!row->name) snprintf(a->name, sizeof a->name, "%s", fc_metric_name(metric));
+    if (!row->name) snprintf(a->name, sizeof a->name, "%s", fc_metric_name((fc_metric)number));
     else if (row->each == 1) snprintf(a->name, sizeof a->name, "%s", row->name);
     else snprintf(a->name, sizeof a->name, "%s-%u", row->name, number + 1);
     snprintf(file, sizeof file, "plan-%s.json", a->name);
     a->path = fci_path_join(&s->arena, s->d.folder, file, s->err);
-    if (!a->path) return FC_ERR_MEMORY;
+    return a->path ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric metric,
+                                uint32_t number) {
+    fci_study_arm *a = &s->arms[s->n_arms++];
+    a->row = row;
+    if (fci_study_name(s, row, row->name ? number : (uint32_t)metric, a)) return FC_ERR_MEMORY;
     a->prune.calibration = s->d.calibration;
     a->prune.calibration_name = s->d.calibration_name;
     a->prune.metric = metric;
@@ -37139,6 +37145,13 @@ FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric
     return fci_study_reach(s, a);
 }
 
+// How many arms a row has at most.
+FCI_FN uint32_t fci_study_each(const fci_study_row *row, uint32_t random) {
+    return row->each == FCI_STUDY_METRICS ? (uint32_t)FC_METRIC_COUNT
+           : row->each == FCI_STUDY_SEEDS ? random
+                                          : 1;
+}
+
 FCI_FN fc_code fci_study_arms(fc_study *s) {
     const size_t most = (size_t)FC_METRIC_COUNT + FCI_STUDY_ROWS + (size_t)s->d.random_plans;
     fc_metric first = FC_METRIC_COUNT;
@@ -37147,10 +37160,7 @@ FCI_FN fc_code fci_study_arms(fc_study *s) {
     if (!s->arms) return FC_ERR_MEMORY;
     for (size_t i = 0; i < FCI_STUDY_ROWS; i++) {
         const fci_study_row *row = &fci_study_rows[i];
-        const uint32_t n = row->each == FCI_STUDY_METRICS ? (uint32_t)FC_METRIC_COUNT
-                           : row->each == FCI_STUDY_SEEDS ? s->d.random_plans
-                                                          : 1;
-        for (uint32_t k = 0; k < n && !code; k++) {
+        for (uint32_t k = 0; k < fci_study_each(row, s->d.random_plans) && !code; k++) {
             const bool by_metric = row->each == FCI_STUDY_METRICS;
             if (by_metric && !(s->d.metrics >> k & 1)) continue;
             if (by_metric && first == FC_METRIC_COUNT) first = (fc_metric)k;
@@ -38309,6 +38319,27 @@ FINERCUT_API void fc_study_close(fc_study *s) {
 
 // ---- The run.
 
+// A study begins with no plan: one that another has left, also of an arm that this one does not
+// have yet, would be in its way when it goes on.
+FCI_FN fc_code fci_study_forget(fc_study *s) {
+    fci_study_arm a;
+    bool there = false;
+    fc_code code = FC_OK;
+    if (!fci_study_leads(s) || s->c.io.create != fci_platform_create) return FC_OK;
+    for (size_t i = 0; i < FCI_STUDY_ROWS; i++)
+        for (uint32_t k = 0; k < fci_study_each(&fci_study_rows[i], FCI_STUDY_RANDOM); k++) {
+            code = fci_study_name(s, &fci_study_rows[i], k, &a);
+            if (!code) code = fci_file_there(&s->c, a.path, &there, s->err);
+            if (!code && there)
+                code = fci_output_allowed(&s->c, a.path, FC_OUTPUT_ANY, s->m->path, s->d.inputs,
+                                          s->d.n_inputs, s->err);
+            const int error = !code && there ? fci_platform_remove(a.path, false) : 0;
+            if (error) code = fci_io_error(s->err, a.path, "remove", error);
+            if (code) return code;
+        }
+    return FC_OK;
+}
+
 // Goes on with an arm's plan, to where `prune` says.
 FCI_FN fc_code fci_study_prune(fc_study *s, fci_study_arm *a, fc_prune_desc prune) {
     prune.resume = a->plan;
@@ -38377,7 +38408,9 @@ FINERCUT_API fc_code fc_study_run(fc_study *s, fc_error *err) {
     fci_watch_begin(&s->watch, &s->d.watch, "evaluating");
     s->watch.p.n_steps = s->about.n_plans;
     fc_code code = fci_study_leads(s) ? fci_study_claim(s) : FC_OK;
+    if (!code && !s->old) code = fci_study_forget(s);
     if (!code && !s->old) code = fci_study_save(s); // now the folder is a study's
+    s->old = s->old || !code;
     if (!code) code = fci_study_sets(s);
     for (size_t i = 0; i < s->n_arms && !code; i++) {
         fci_study_arm *a = &s->arms[i];

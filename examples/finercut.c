@@ -1206,7 +1206,8 @@ static const command commands[] = {
      "perplexity and tasks, at\n"
      "equal shares of the sublayers and at equal parameters; then how well each distance tells "
      "what is lost. It says\n"
-     "first what it takes. Stopped or killed, the same command goes on: plans and measurements "
+     "first what it takes. Stopped or killed, the same command (without --force) goes on: plans "
+     "and measurements\n"
      "that are there stay.",
      "finercut study examples/demo --text examples/demo/calibration.txt\n"
      "    --eval examples/demo/heldout.txt --samples 4 --length 128 --window 256 -o study",
@@ -4643,7 +4644,8 @@ static int study(session *s, const fc_study_desc *desc) {
     fc_code code = s->o->dry_run ? FC_OK : fc_study_run(study, &s->err);
     clear_bar();
     if (code == FC_ERR_CANCELLED && interrupted && complains(s))
-        fail("interrupted; the same command goes on where it was");
+        fail("interrupted; the same command%s goes on where it was",
+             s->o->force ? " without --force" : "");
     else if (code && complains(s)) failed(s);
     const fc_page_table *t = fc_study_tables(study, &n);
     for (size_t i = 0; i < n && !code && !s->o->quiet; i++)

@@ -10,11 +10,11 @@ for i in 1 2 3 4; do
     echo "{\"query\": \"The number $i is\", \"choices\": [\"even\", \"odd\"], \"gold\": $((i % 2))}"
 done >numbers.jsonl
 
-length=24 points=0,25,50 metrics=js,kl search=race # what cases change
+length=24 points=0,25,50 metrics=js,kl search=race random=2 # what cases change
 flags() { # DIR: as arguments, after which more may come
     echo study "$model" --text calibration.txt --eval eval.txt --samples 2 --length $length \
-        --window 32 --points $points --metrics $metrics --search $search --random 2 --threads 1 \
-        --task choices=numbers.jsonl -o "$1"
+        --window 32 --points $points --metrics $metrics --search $search --random $random \
+        --threads 1 --task choices=numbers.jsonl -o "$1"
 }
 study() { # STATUS DIR ARGUMENT...
     t_status=$1 t_folder=$2
@@ -94,6 +94,42 @@ t_ok "a foreign plan" says 1 "a/plan-kl.json: " a
 t_ok "stays" cmp "$data/plan.json" a/plan-kl.json
 t_ok "--force" study 0 a --force
 t_ok "is the same" cmp a/study.json kept/study.json
+# ---- what is begun anew goes on, too: no plan of the study before is in its way
+cp -r a c
+cp a/plan-js.json c/plan-mine.json
+length=20 random=1
+t_ok "fewer plans by --force" study 0 c --force
+t_ok "no other stays" test ! -e c/plan-random-2.json
+t_ok "but a stranger's" cmp a/plan-js.json c/plan-mine.json
+random=2
+t_ok "goes on to more" study 0 c
+forced() { # killed once study.json is another
+    rm -rf c && cp -r a c
+    # shellcheck disable=SC2046
+    "$finercut" $(flags c) --force >out 2>err &
+    pid=$!
+    while kill -0 $pid 2>/dev/null && cmp -s a/study.json c/study.json; do :; done
+    kill -9 $pid 2>/dev/null
+    wait $pid
+    study 0 c
+}
+t_ok "goes on without --force after it was killed" forced
+length=24
+interrupted() { # in a study that takes long
+    "$finercut" study "$demo" --text "$text" --eval eval.txt --search exhaustive --samples 50 \
+        --threads 1 --force -o i >out 2>err </dev/null &
+    pid=$!
+    while [ ! -s i/study.json ] && kill -0 $pid; do sleep 0.2; done
+    kill -INT $pid
+    wait $pid
+    grep -qx "finercut: interrupted; the same command without --force goes on where it was" err &&
+        return 0
+    cat err
+    return 1
+}
+t_ok "Ctrl-C tells how" interrupted
+t_ok "sequences of the model's positions" t_run 0 study "$model" --text "$text" --eval eval.txt \
+    --samples 1 --dry-run -o none/yet
 mkdir full
 echo mine >full/index.html
 t_ok "a folder with files" says 1 "full: expected a new or an empty folder" full
