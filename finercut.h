@@ -12380,17 +12380,44 @@ FCI_FN fc_code fci_respell_flags(const fci_respell *r, const fci_tokenizer_added
                     fci_show(a->text, &shown), what);
 }
 
+// How many tokens have an embedding: GGUF has one for each, so others are left out, but not those
+// that texts are made with.
+FCI_FN fc_code fci_respell_embedded(const fci_respell *r, size_t *n) {
+    const fc_tokenizer *t = r->t;
+    uint64_t most = t->unknown == FCI_TEXT_NONE ? 0 : t->unknown;
+    *n = t->n_tokens;
+    if (t->size <= r->size) return FC_OK;
+    *n = fci_tokenizer_token_at(t, (uint32_t)r->size);
+    for (uint32_t i = 0; i < t->n_before; i++) most = fci_max(most, t->before[i]);
+    for (uint32_t i = 0; i < t->n_after; i++) most = fci_max(most, t->after[i]);
+    for (size_t i = 0; i <= t->merges_mask; i++) {
+        const fci_tokenizer_merge *m = &t->merges[i];
+        if (!m->pair) continue;
+        most = fci_max(most, fci_max(m->id, fci_max((m->pair - 1) >> 32, (uint32_t)(m->pair - 1))));
+    }
+    if (most >= r->size)
+        return fci_fail(r->err, FC_ERR_UNSUPPORTED, 0,
+                        "tokenizer.json: texts are made with token %llu, which has no embedding: "
+                        "GGUF cannot say that; use hf or hf-masked",
+                        (unsigned long long)most);
+    fci_log(r->arena->c, 0, "GGUF: tokens without an embedding are left out: %llu",
+            (unsigned long long)(t->n_tokens - *n));
+    return FC_OK;
+}
+
 // Fills in tokens and types by id from the tokenizer.
 FCI_FN fc_code fci_respell_read(const fci_respell *r, fci_respell_list *v) {
     const fc_tokenizer *t = r->t;
+    size_t n;
     bool known = false;
-    fc_code code = FC_OK;
+    fc_code code = fci_respell_embedded(r, &n);
+    if (code) return code;
     v->tokens =
         (fci_str *)fci_arena_alloc(r->arena, r->size, sizeof *v->tokens, "vocabulary", r->err);
     v->types = (uint8_t *)fci_arena_alloc(r->arena, r->size, 1, "vocabulary", r->err);
     if (!v->tokens || !v->types) return FC_ERR_MEMORY;
     memset(v->types, 5, (size_t)r->size);
-    for (size_t i = 0; i < t->n_tokens && !code; i++) {
+    for (size_t i = 0; i < n && !code; i++) {
         const fci_tokenizer_token *token = &t->tokens[i];
         fci_shown shown;
         if (v->types[token->id] == 1)
@@ -12409,6 +12436,7 @@ FCI_FN fc_code fci_respell_read(const fci_respell *r, fci_respell_list *v) {
     for (size_t which = 0; which < 2; which++)
         for (uint32_t i = 0; i < t->added[which].first[256] && !code; i++) {
             const fci_tokenizer_added *a = &t->added[which].items[i];
+            if (a->id >= r->size) continue;
             v->types[a->id] = a->special ? 3 : 4;
             code = fci_respell_flags(r, a);
         }
@@ -19921,12 +19949,13 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
                           ? fci_tokenizer_from_gguf(&m->c, m->container, err)
                           : fci_tokenizer_open_with(&m->c, m->path, err);
     if (t && fc_tokenizer_vocab_size(t) > m->hyper.vocab) {
-        fci_fail(err, FC_ERR_MISMATCH, 0,
-                 "%s: the tokenizer has ids up to %u, the model only %llu embeddings",
-                 fci_base_name(m->path), fc_tokenizer_vocab_size(t) - 1,
-                 (unsigned long long)m->hyper.vocab);
-        fc_tokenizer_close(t);
-        t = NULL;
+        const size_t at = fci_tokenizer_token_at(t, (uint32_t)m->hyper.vocab);
+        fci_shown shown;
+        fci_log(&m->c, 0,
+                "tokenizer: the model has embeddings for ids below %llu only: texts with others "
+                "(%llu, the first \"%s\") are refused",
+                (unsigned long long)m->hyper.vocab, (unsigned long long)(t->n_tokens - at),
+                fci_show(t->tokens[at].text, &shown));
     }
     m->tokenizer = t;
     return t;
@@ -19941,6 +19970,8 @@ FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_
                                  fc_tokens *out, fc_error *err);
 // Hash of the lengths and ids of all sequences, the same on any machine.
 FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t);
+// Checks that ids have embeddings.
+FCI_FN fc_code fci_tokens_known(const fc_model *m, const uint32_t *ids, size_t n, fc_error *err);
 // Checks that sequences can be run, each of `least` tokens or more; *longest: most tokens of one.
 FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t least,
                                 size_t *longest, fc_error *err);
@@ -19950,6 +19981,15 @@ FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both);
 #endif
 
 // ---- private to this section
+
+FCI_FN fc_code fci_tokens_known(const fc_model *m, const uint32_t *ids, size_t n, fc_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= m->hyper.vocab)
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "token %llu: expected an id below %llu, got %u", (unsigned long long)i,
+                            (unsigned long long)m->hyper.vocab, ids[i]);
+    return FC_OK;
+}
 
 FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t least,
                                 size_t *longest, fc_error *err) {
@@ -19974,13 +20014,8 @@ FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t le
                             "positions), got %llu",
                             (unsigned long long)i, (unsigned long long)m->hyper.max_positions,
                             (unsigned long long)n);
-        for (size_t j = t->starts[i]; j < t->starts[i + 1]; j++)
-            if (t->ids[j] >= m->hyper.vocab)
-                return fci_fail(
-                    err, FC_ERR_ARGUMENT, 0,
-                    "tokens: sequence %llu, token %llu: expected an id below %llu, got %u",
-                    (unsigned long long)i, (unsigned long long)(j - t->starts[i]),
-                    (unsigned long long)m->hyper.vocab, t->ids[j]);
+        if (fci_tokens_known(m, t->ids + t->starts[i], n, err))
+            return fci_wrap(err, FC_ERR_ARGUMENT, "tokens: sequence %llu", (unsigned long long)i);
         if (n > *longest) *longest = n;
     }
     return FC_OK;
@@ -27574,12 +27609,8 @@ FINERCUT_API fc_code fc_generator_feed(fc_generator *g, const uint32_t *ids, siz
         return fci_fail(err, FC_ERR_LIMIT, 0,
                         "generator: expected at most %u tokens in all, got %llu", g->max_positions,
                         (unsigned long long)g->n_ids + n);
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] >= g->m->hyper.vocab)
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "token %llu: expected an id below %llu, got %u", (unsigned long long)i,
-                            (unsigned long long)g->m->hyper.vocab, ids[i]);
-    if (n == 0) return FC_OK;
+    const fc_code code = fci_tokens_known(g->m, ids, n, err);
+    if (code || n == 0) return code;
     memcpy(g->ids + g->n_ids, ids, n * sizeof *ids);
     g->n_ids += (uint32_t)n;
     g->logits = NULL;
@@ -27843,7 +27874,7 @@ FCI_FN fc_code fci_generate_own_starts(fc_model *m, fci_generate_ends *e, fc_err
     const fc_tokenizer *t = fc_model_tokenizer(m, &why); // without one, ids alone tell
     for (size_t i = 0; t && i < sizeof names / sizeof *names; i++) { // the last one counts
         if (fc_tokenize(t, names[i], strlen(names[i]), 0, &ids, &why)) break;
-        if (ids.starts[1] == 1) end = ids.ids[0];
+        if (ids.starts[1] == 1 && ids.ids[0] < m->hyper.vocab) end = ids.ids[0];
         fc_tokens_free(&ids);
     }
     if (why.code && (t || why.code == FC_ERR_MEMORY)) {
@@ -28175,7 +28206,8 @@ FCI_FN fc_code fci_generate_run(fc_model *m, fci_generate_stream *s, const fc_to
     while (kept < g->n_ids && kept < out->n_prompt && g->ids[kept] == prompt->ids[kept]) kept++;
     fc_generator_rewind(g, kept);
     out->n_kept = (uint32_t)kept;
-    fc_code code = fc_generator_feed(g, prompt->ids + kept, out->n_prompt - kept, err);
+    fc_code code = fci_wrap(
+        err, fc_generator_feed(g, prompt->ids + kept, out->n_prompt - kept, err), "prompt");
     fci_watch_begin(&s->watch, &s->desc->watch, "generating");
     fci_generate_tell(g, fci_generate_stream_tick, s);
     if (!code) code = fci_generate_tokens(g, s, ends, most, out, err);
@@ -28735,6 +28767,10 @@ FCI_FN fc_code fci_tasks_context(fci_tasks_encoder *e) {
     return fci_generate_prefix(e->m, &e->tokens.ids[0], e->err);
 }
 
+FCI_FN const uint32_t *fci_tasks_ids(const fci_tasks_task *task, const fci_tasks_lane *lane) {
+    return (const uint32_t *)(const void *)task->ids.p + lane->start;
+}
+
 // Appends one choice's ids: those of the context, and of context and continuation together what is
 // behind as many. What is too long loses its start.
 FCI_FN fc_code fci_tasks_pair(fci_tasks_encoder *e, fci_tasks_lane *lane) {
@@ -28760,6 +28796,7 @@ FCI_FN fc_code fci_tasks_pair(fci_tasks_encoder *e, fci_tasks_lane *lane) {
     if (!code && skip < n) fci_put(&task->ids, e->tokens.ids + skip, (n - skip) * sizeof(uint32_t));
     if (!code) fci_put(&task->ids, whole.ids + from, scored * sizeof(uint32_t));
     if (!code) code = fci_buffer_code(&task->ids, e->err);
+    if (!code) code = fci_tokens_known(e->m, fci_tasks_ids(task, lane), n + scored - skip, e->err);
     lane->length = (uint32_t)(n + scored - skip);
     lane->n_scored = (uint32_t)scored;
     lane->cut = skip > 0;
@@ -29069,10 +29106,6 @@ FCI_FN int fci_tasks_tick(void *user, double units) {
 
 FCI_FN fci_tasks_lane *fci_tasks_own(const fci_tasks_job *j, size_t l) {
     return &j->task->lanes[j->own[l]];
-}
-
-FCI_FN const uint32_t *fci_tasks_ids(const fci_tasks_task *task, const fci_tasks_lane *lane) {
-    return (const uint32_t *)(const void *)task->ids.p + lane->start;
 }
 
 // How many positions a lane has in common with the one before it; those whose logits are wanted,
@@ -33085,7 +33118,9 @@ FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_t
         fc_tokens a, b;
         memset(&b, 0, sizeof b);
         code = fc_tokenize(was, text.p, text.n, flags, &a, x->err);
-        if (code == FC_ERR_FORMAT) { // no id for this text
+        if (code == FC_ERR_FORMAT || // no id for this text, or one without an embedding
+            (!code && fci_tokens_known(x->m, a.ids, a.starts[1], NULL))) {
+            fc_tokens_free(&a);
             fci_clear(x->err);
             return FC_OK;
         }
@@ -33116,13 +33151,14 @@ FCI_FN fc_code fci_agree_added(fci_export *x, const fc_tokenizer *was, const fc_
 FCI_FN fc_code fci_agree_vocabulary(fci_export *x, const fc_tokenizer *was,
                                     const fc_tokenizer *is) {
     enum { RUN = 512 };
-    const size_t step = 1 + was->n_tokens / 65536;
+    const size_t most = fci_tokenizer_token_at(was, (uint32_t)x->m->hyper.vocab),
+                 step = 1 + most / 65536;
     fc_code code = FC_OK;
-    for (size_t i = 0; i < was->n_tokens && !code;) {
+    for (size_t i = 0; i < most && !code;) {
         uint32_t ids[RUN];
         size_t n = 0;
         fc_text text;
-        for (; n < RUN && i < was->n_tokens; i += step) {
+        for (; n < RUN && i < most; i += step) {
             const fci_tokenizer_token *t = &was->tokens[i];
             const size_t at = fci_tokenizer_token_at(is, t->id);
             fci_shown shown;

@@ -1707,15 +1707,14 @@ static int read_tokens_json(session *s) {
     return code ? fail("%s: %s", source_name(s->o->tokens), s->err.msg) : STATUS_OK;
 }
 
-// The library's check again, where the file's name is still known.
-static int check_tokens(const session *s) {
-    const fc_tokens *t = &s->tokens;
-    uint32_t vocabulary = fc_model_config(s->model)->vocab_size;
+// The library's check again, where it is known what the tokens are of.
+static int check_tokens(const fc_model *m, const char *name, const fc_tokens *t) {
+    uint32_t vocabulary = fc_model_config(m)->vocab_size;
     for (size_t i = 0; i < t->n_sequences; i++)
         for (size_t k = t->starts[i]; k < t->starts[i + 1]; k++)
             if (t->ids[k] >= vocabulary)
                 return fail("%s: sequence %llu, position %llu: expected a token id below the "
-                            "vocabulary's size %lu, got %lu", source_name(s->o->tokens),
+                            "vocabulary's size %lu, got %lu", name,
                             (unsigned long long)i, (unsigned long long)(k - t->starts[i]),
                             (unsigned long)vocabulary, (unsigned long)t->ids[k]);
     return STATUS_OK;
@@ -1852,7 +1851,8 @@ static int read_text(session *s, cut_fn cut) {
     fc_text_free(&file);
     fc_tokens_free(&chats);
     if (status) return status;
-    return code ? fail("%s: %s", source_name(s->o->text), s->err.msg) : STATUS_OK;
+    return code ? fail("%s: %s", source_name(s->o->text), s->err.msg)
+                : check_tokens(s->model, source_name(s->o->text), &s->tokens);
 }
 
 // So many sequences from the start.
@@ -1872,7 +1872,8 @@ static int read_tokens(session *s, cut_fn cut) {
     if (s->o->tokens) {
         if (s->o->samples_given) note(s, "--samples only applies to --text");
         if (s->o->length_given && !s->o->own) note(s, "--length only applies to --text");
-        return read_tokens_json(s) || check_tokens(s);
+        return read_tokens_json(s) ||
+               check_tokens(s->model, source_name(s->o->tokens), &s->tokens);
     }
 #ifdef FINERCUT_NO_TOKENIZER
     (void)cut;
@@ -3660,8 +3661,9 @@ static int count_words(session *s, const voice *v, const char *name, const char 
     if (fc_tokenize(fc_model_tokenizer(v->model, &s->err), text, n, 0, &ids, &s->err))
         return fail("%s: %s", name, s->err.msg + 6 * (strncmp(s->err.msg, "text: ", 6) == 0));
     *count = ids.starts[1];
+    const int status = check_tokens(v->model, name, &ids);
     fc_tokens_free(&ids);
-    return STATUS_OK;
+    return status;
 }
 
 // The user says something, and the template writes the turn, of *count tokens. An error names the

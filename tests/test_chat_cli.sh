@@ -208,6 +208,17 @@ else
     t_skip "columns" "no script(1)"
 fi
 
+# ---- a message that holds an id past the embeddings
+folder past "$(sed -n 's/.*"chat_template": "\(.*\)"}$/\1/p' chat/tokenizer_config.json)"
+token='{"content": "<a>", "id": 2048, "single_word": false, "lstrip": false, "rstrip": false'
+sed "s/\"added_tokens\": \[/&$token, \"normalized\": false, \"special\": false},/" \
+    "$demo/tokenizer.json" >past/tokenizer.json
+printf 'In the <a>\nAnd God said\n' >said
+t_ok "an id past the embeddings" sh -c '"$1" generate past --chat -n 8 --quiet <said >out 2>err
+    test $? -eq 1' x "$finercut"
+t_ok "is told" grep -q 'chat: message 1: .* id below .* 2048, got 2048$' err
+t_ok "the next message is answered" [ -s out ]
+
 # ---- JSON lines
 t_ok "tokenize --chat" t_run 0 tokenize chat --text talks.jsonl --chat
 cp out ids

@@ -234,4 +234,54 @@ done
 t_ok "no chat template" named "${demo##*/}" "has no chat template" generate "$demo" --chat \
     --prompt a
 
+# ---- ids past the embeddings: refused are texts that have one, and no others
+
+added() { # TOKEN [POST_PROCESSOR]: m is the demo with one more, at id 2048
+    copy "$demo"
+    rm -f m/heldout.txt m/calibration.txt m/plan.svg
+    flags='"single_word": false, "lstrip": true, "rstrip": false, "normalized": false'
+    sed "s@\"added_tokens\": \[@&{\"content\": \"$1\", \"id\": 2048, $flags, \"special\": true},@
+        s@\"post_processor\": null@\"post_processor\": ${2:-null}@" \
+        "$demo/tokenizer.json" >m/tokenizer.json
+}
+past() { # FILE WORDS COMMAND...: of a text with that id, and of the file, which has none
+    file=$1 words=$2
+    shift 2
+    sed 's/mat/<a>/' "$file" >"past/$file"
+    says 1 "past/$file:$words .* id below .*2048, got 2048" "$@" "past/$file" --quiet || return 1
+    says 0 "ids below 2048 only: texts with others (1, the first \"<a>\") are" "$@" "$file" &&
+        [ "$(grep -c 'ids below' "$t_dir/err")" -eq 1 ]
+}
+printf '{"query": "The cat sat", "choices": ["on the mat", "in"], "gold": 0}\n' >choices.jsonl
+mkdir past
+added '<a>'
+t_ok "eval" past plain.txt "" eval m --length 32 --text
+t_ok "prune" past plain.txt "" prune m --samples 1 --length 32 --remove 1 --force -o p.json --text
+t_ok "heal" past plain.txt "" heal m --plan d.json --own 0 --length 32 --force \
+    -o h.safetensors --text
+t_ok "a task" past choices.jsonl "1: choice 0: token [0-9]*:" eval m --task
+says 0 "" generate "$demo" -n 4 --prompt "The cat"
+cp "$t_dir/out" whole.out
+t_ok "generate" says 0 "" generate m -n 4 --prompt "The cat"
+t_ok "the same text" cmp "$t_dir/out" whole.out
+t_ok "generate, past" says 1 "prompt: token 2: expected an id below 2048, got 2048" generate m \
+    --prompt "The<a>" --quiet
+for format in gguf gguf-masked hf hf-masked; do
+    rm -rf past.out
+    t_ok "export $format" says 0 "ids below" export m --plan d.json --format $format -o past.out
+    case $format in gguf*) t_ok "it is left out" grep -q "left out: 1$" "$t_dir/err" ;; esac
+    t_ok "reads the same" says 0 "" eval past.out --length 32 --text plain.txt
+done
+for token in '</s>' '<|end_of_text|>'; do
+    added "$token"
+    t_ok "heal --own, $token" says 0 "ids below" heal m --plan d.json --own 64 --length 32 \
+        --force -o h.safetensors
+done
+special='"special_tokens": {"<a>": {"ids": [2048]}}' text='{"Sequence": {"id": "A"}}'
+single='"single": [{"SpecialToken": {"id": "<a>"}}, '$text']'
+added '<a>' '{"type": "TemplateProcessing", '"$special, $single}"
+t_ok "one that all texts have" says 1 "made with token 2048, which has no embedding" \
+    export m --plan d.json --format gguf -o refused.gguf --quiet
+t_ok "eval of those" says 1 "plain.txt: .* below .* 2048, got 2048" eval m --text plain.txt --quiet
+
 t_end refusals

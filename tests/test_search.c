@@ -844,7 +844,7 @@ static void test_bad_tokens(const char *path) {
     T_OK(fc_eval_perplexity(m, &none, NULL, NULL, &p, &err) == FC_ERR_ARGUMENT, "no tokens");
     t.ids[12] = fc_model_config(m)->vocab_size;
     T_OK(fc_eval_perplexity(m, &t, NULL, NULL, &p, &err) == FC_ERR_ARGUMENT &&
-             strstr(err.msg, "sequence 1, token 2"),
+             strstr(err.msg, "sequence 1: token 2"),
          "id out of range: %s", err.msg);
     fc_tokens_free(&t);
     fc_model_close(m);
