@@ -16593,7 +16593,7 @@ FCI_FN void fci_attention_run(const fci_context *c, const fci_attention *a,
 
 // ---- private to this section
 
-enum { FCI_ATTENTION_KEYS = 128 }; // in a block; a multiple of every nr
+enum { FCI_ATTENTION_KEYS = 128 }; // in a block; a multiple of every nr, at most FCI_TILE_WORDS
 enum { FCI_ATTENTION_ROWS = 192 }; // queries times heads in a task, about
 
 typedef struct fci_attention_job {
@@ -24172,7 +24172,7 @@ typedef struct fci_ranks {
     bool parted;           // one has failed, and all know: nobody meets again
 } fci_ranks;
 
-// Checks `of`; NULL, and one rank alone, leave r->of NULL.
+// Checks `of`; NULL, and one rank alone, leave r->of NULL. To be ended, unless it fails.
 FCI_FN fc_code fci_ranks_begin(fci_ranks *r, const fci_context *c, fc_ranks *of, fc_error *err);
 FCI_FN void fci_ranks_end(fci_ranks *r);
 // For fci_ranks_deal of so many values.
@@ -24182,7 +24182,7 @@ FCI_FN void fci_ranks_room(fci_ranks *r, uint64_t most, fci_group *g);
 // The rank that has the least so far of its share gets the values [first, end), too. Whether that
 // is this one.
 FCI_FN bool fci_ranks_deal(fci_ranks *r, size_t first, size_t end, double load);
-FCI_FN bool fci_ranks_own(const fci_ranks *r, size_t holder);
+FCI_FN bool fci_ranks_own(const fci_ranks *r, size_t holder); // alone: true
 // All ranks meet; each learns whether one has failed (`code`, *err), so nobody waits for it. A mark
 // that differs means that they would not do the same. err is not NULL, except alone.
 FCI_FN fc_code fci_ranks_meet(fci_ranks *r, uint64_t mark, fc_code code, fc_error *err);
@@ -25549,6 +25549,8 @@ FCI_FN void fci_search_hold(fci_search *s, size_t n_lanes, size_t rows) {
     s->n_held += rows;
 }
 
+// Runs s->lanes; their rows are held, or scored at once. Ticks count a lane's work by the mean of
+// all lanes' shares; in the end it is made exact.
 FCI_FN fc_code fci_search_wave(fci_search *s, size_t n_lanes, fc_error *err) {
     double exact = 0, share = 0, before, head = s->engine.sublayer_cost[fci_search_n_sublayers(s)];
     size_t rows = 0;
@@ -32209,6 +32211,7 @@ FCI_FN void fci_metadata_keys_copied(const fci_export *x, fci_keys *k) {
     fci_buffer_free(&key);
 }
 
+// The key of a hyperparameter, unless others write it or it has the value that its absence means.
 FCI_FN void fci_metadata_key_field(const fci_export *x, fci_keys *k, const fci_field *f) {
     static const size_t elsewhere[] = {FCI_AT(n_blocks),      FCI_AT(ff),       FCI_AT(n_heads),
                                        FCI_AT(n_kv_heads),    FCI_AT(head_dim), FCI_AT(rotary_dim),
@@ -33572,6 +33575,7 @@ FCI_FN fc_code fci_made_biases(const fci_export *x, fci_buffer *b) {
     return FC_OK;
 }
 
+// Settings that fci_made_field cannot write, as the table has no number of them.
 FCI_FN void fci_made_traits(const fci_export *x, fci_buffer *b) {
     const fci_hyper *h = &x->m->hyper;
     const char *keys = x->family->json_defaults, *names[] = {"bos", "eos", "padding"},
