@@ -71,8 +71,9 @@
      FINERCUT_NO_SIMD       only the scalar kernels
      FINERCUT_NO_AVX512     none of the AVX-512 and AMX kernels
      FINERCUT_NO_MMAP       files are read into memory instead of mapped
-     FINERCUT_NO_POSIX      only the C library: no mmap, no threads, no pread, no folder is written
-                            or searched for shards, inputs are known by name and content only
+     FINERCUT_NO_POSIX      only the C library (not on Windows): no mmap, no threads, no pread, no
+                            folder is written or searched for shards, inputs are known by name
+                            and content only
      Without a part, its functions and types among them (in every file that includes this one).
      KB of text that it saves, of 484 at -Os on 32-bit ARM (NO_SIMD saves 25 of the last 197):
      FINERCUT_NO_EXPORT     54   fc_export
@@ -1622,7 +1623,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 //   held      final rows of lanes, kept until they are scored together
 //   stub      tensors of zeros in place of a removed sublayer, which llama.cpp's `deci` needs
 
-// False where a build is without; the compiler drops what hangs on it.
+// False where a build is without the part: constants, so that the compiler drops its code.
 #ifdef FINERCUT_NO_GGUF
 #  define FCI_GGUF false
 #else
@@ -1854,7 +1855,7 @@ FCI_FN void fci_thread_join(fci_thread *t) {
 
 // a and b joined, from malloc; NULL: no memory.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
-// Where the last part of a path begins.
+// Offset of the last part of a path: behind the last separator, so its length where it ends in one.
 FCI_FN size_t fci_platform_base(const char *path);
 // The folder that `path` is in ("." where it names none), from malloc; NULL: no memory.
 FCI_FN char *fci_platform_folder_of(const char *path);
@@ -3858,7 +3859,7 @@ FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err) {
 // >> hash
 // Little-endian bytes, bits of numbers, hashes.
 
-// FNV-1a, 64 bits, continued from h.
+// FNV-1a, 64 bits, continued from h, which is FCI_HASH_START at first.
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
 // Little-endian integers from unaligned bytes, on any machine.
 FCI_INLINE uint16_t fci_le16(const void *p);
@@ -6082,7 +6083,8 @@ FCI_FN fc_code fci_tree_check_keys(const fci_json_reader *r, const fci_json *obj
     return FC_OK;
 }
 
-// At most so many nodes: one before each comma and colon and one in each bracket.
+// At most so many nodes, and a place for the event behind them: one before each comma and colon,
+// one in each bracket, and the last.
 FCI_FN size_t fci_tree_bound(const char *text, size_t n) {
     const uint64_t ones = 0x0101010101010101u, most = ones * 0x7f;
     size_t bound = 2, i = 0;
@@ -6627,7 +6629,7 @@ FCI_FN void fci_number_decode_mxfp4(const uint8_t *b, uint64_t n, float *out) {
     }
 }
 
-// ---- Encoders, rounding as ggml's reference does.
+// ---- Encoders. But for those of K-quants they round as ggml's reference does.
 
 FCI_INLINE void fci_number_put_le16(uint8_t *p, uint16_t h) {
     p[0] = (uint8_t)h;
@@ -7827,7 +7829,7 @@ FCI_FN fc_code fci_gguf_start(fci_gguf_reader *r, uint64_t *n_tensors, uint64_t 
     return code;
 }
 
-// The keys of a file; kept if it is the first.
+// The keys of a file, the container's if it is the first, and the *align of its tensors.
 FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, const fci_kv **out,
                              fci_map *keys, uint32_t *align) {
     size_t twice = 0;
@@ -8822,6 +8824,8 @@ typedef struct fci_hyper {
     uint64_t n_blocks, hidden, ff, n_heads, n_kv_heads, head_dim, vocab, max_positions, rotary_dim;
     uint64_t n_experts, n_used, expert_ff;
     uint64_t expert_step;   // one of so many blocks has experts
+    // `window` in tokens (0: none), for blocks by fci_window_rule; every no_rope_step-th block has
+    // no rotary embedding (0: all have)
     uint64_t window, window_pattern, window_from, no_rope_step;
     double norm_eps, partial_rotary;
     double attention_scale; // of scores
@@ -9880,7 +9884,8 @@ FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in)
 // >> pattern
 // Pre-tokenizers cut text with regular expressions, of which models use a handful: an expression is
 // looked up by its text in the table below, and only the table's are compiled. Known: alternatives
-// of sets (a character, [...], \s, \p{...}) with ? * + {m} {m,n}, (?i:'s|'t) with ?, (?!\S).
+// of sets (a character, [...], \s, \p{...}) with ? * + {m} {m,n} (single digits), (?i:'s|'t) with
+// ?, (?!\S).
 
 typedef struct fci_pattern_atom {
     uint64_t ascii[2]; // the characters below 128 it matches
@@ -10418,7 +10423,7 @@ struct fc_tokenizer {
 
 // The place of the first token whose id is not below `id`; n_tokens: none.
 FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
-// FC_ERR_FORMAT, with the byte, where a text is not UTF-8; not for the text of a file.
+// FC_ERR_FORMAT, with the offset, where a text is not UTF-8.
 FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err);
 
 // ---- private to this section
@@ -12532,7 +12537,7 @@ FCI_FN fc_code fci_respell_pre(const fci_respell *r, fci_keys *k, bool *pieces) 
 }
 
 // A special token's id: by its text in tokenizer_config.json, by its number in the others, or
-// `added`, which the tokenizer adds to every text (FCI_TEXT_NONE: none).
+// `added`, which the tokenizer itself has for it (FCI_TEXT_NONE: none).
 FCI_FN void fci_respell_special(const fci_respell *r, fci_keys *k, const fci_respell_list *v,
                                 const fci_json *const settings[3], const char *name,
                                 const char *gguf, uint32_t added) {
