@@ -5021,7 +5021,7 @@ FCI_FN void fci_output_guard_inside(fci_output_guard *g, const char *model, cons
     free(at);
 }
 
-// Whether a folder is an input itself, or that of an input and a model's.
+// Whether a folder is the input itself, or has it beside a config.json.
 FCI_FN bool fci_output_guard_model(fci_output_guard *g, const char *input, const char *folder) {
     bool there = strcmp(input, folder) == 0;
     if (there) return true;
@@ -8863,7 +8863,7 @@ typedef struct fci_field {
     size_t offset;     // in fci_hyper
     fci_field_type type;
     double low, high;  // inclusive
-    double otherwise;  // the value where the key is absent; -1: required, -2: filled in later
+    double otherwise;  // where the key is absent: a value, FCI_REQUIRED, or FCI_LATER (filled in)
     // TRAIT: set by `true`, cleared by `false`; else: read only with one of these (0: always)
     uint32_t traits;
 } fci_field;
@@ -15931,7 +15931,7 @@ FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
     const fci_kernels *k = j->c->kernels;
     const size_t per_word = p->compute == FC_COMPUTE_BF16 ? 2 : 1;
     const size_t end = (size_t)fci_min(j->m, (panel + 1) * p->mr);
-    const size_t step = p->block / 2; // the block's unit is even
+    const size_t step = p->block / 2; // even, and as many numbers as `piece` has at most
     float piece[FCI_TILE_WORDS];
     (void)worker;
     for (size_t row = panel * p->mr; row < end; row++) {
@@ -16349,7 +16349,8 @@ FCI_INLINE size_t fci_gemm_together(const fci_gemm_job *j) {
 }
 
 // Sixteen rows of a panel turned, from `o` on of those that `s` has: in the copy, which is filled
-// where it is not, or else in `place`.
+// where it is not, or else in `place`. A panel in which a part ends repeats its last row, so a
+// matrix with a copy must always be cut into the same parts (the engine takes whole ones).
 FCI_FN const char *fci_gemm_turn(const fci_gemm_job *j, const fci_gemm_copy *copy,
                                  const fci_gemm_source *s, size_t o, const fci_turned *t,
                                  size_t ahead, char *place) {
