@@ -9155,10 +9155,9 @@ typedef enum fci_window_rule { // which blocks have the window, where no list sa
 enum fci_architecture_quirk {
     FCI_QUIRK_LONG_FACTORS = 1 << 0, // llama.cpp reads longrope's tensors, whatever metadata say
     FCI_QUIRK_TANH = 1 << 1,         // "gelu" in its first configs means the tanh form
-    FCI_QUIRK_RSTRIP = 1 << 2,       // in llama.cpp special tokens swallow spaces after them
-    FCI_QUIRK_EXPERTS_KEY = 1 << 3,  // transformers 4 calls the expert count num_experts
-    FCI_QUIRK_OUTPUT = 1 << 4,       // llama.cpp wants an output matrix, even where it is tied,
-    FCI_QUIRK_NO_OUTPUT = 1 << 5     // or knows none
+    FCI_QUIRK_EXPERTS_KEY = 1 << 2,  // transformers 4 calls the expert count num_experts
+    FCI_QUIRK_OUTPUT = 1 << 3,       // llama.cpp wants an output matrix, even where it is tied,
+    FCI_QUIRK_NO_OUTPUT = 1 << 4     // or knows none
 };
 
 typedef struct fci_architecture {
@@ -9330,7 +9329,7 @@ static const fci_architecture fci_architecture_table[] = {
      "\"rms_norm_eps\":1e-5}", "{}",
      "rotary_pct|rotary_emb_base" FCI_RMS_EPS FCI_EVERY_ROPE FCI_SERIAL FCI_NO_BIASES
      "|layer_types",
-     "attention_bias", FCI_QUIRK_LONG_FACTORS | FCI_QUIRK_RSTRIP, NULL, NULL},
+     "attention_bias", FCI_QUIRK_LONG_FACTORS, NULL, NULL},
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}",
@@ -10954,6 +10953,10 @@ FCI_FN fc_tokenizer *fci_tokenizer_from_gguf(const fci_context *c, const fc_cont
                                              fc_error *err);
 // A tokenizer.json, a directory that holds one, or a GGUF file, told by its first bytes.
 FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path, fc_error *err);
+// Where a general.name says "phi-3" or "phi3", name.n: nowhere. llama.cpp goes by that: special
+// tokens take the blanks after them, but for some of fci_vocabulary_phi3, which have to be there.
+FCI_FN size_t fci_vocabulary_phi3_at(fci_str name);
+static const char *const fci_vocabulary_phi3[] = {"<unk>", "<s>", "<|endoftext|>", "</s>"};
 // The known values of tokenizer.ggml.pre, from 0 on; NULL behind the last.
 FCI_FN const fci_vocabulary_pre *fci_vocabulary_pre_at(size_t i);
 
@@ -11867,6 +11870,16 @@ FCI_FN fc_code fci_vocabulary_kv_token(fci_vocabulary_loader *l, fci_str text, u
     return fci_vocabulary_add_token(l, text, i);
 }
 
+FCI_FN size_t fci_vocabulary_phi3_at(fci_str name) {
+    char low[5];
+    for (size_t i = 0; i + 4 <= name.n; i++) {
+        for (size_t k = 0; k < 5; k++)
+            low[k] = i + k == name.n ? 0 : (char)(name.p[i + k] | (k < 3 ? 32 : 0));
+        if (memcmp(low, "phi3", 4) == 0 || memcmp(low, "phi-3", 5) == 0) return i;
+    }
+    return name.n;
+}
+
 // Unknown (2), control (3) and user-defined (4) tokens are looked for in the text.
 FCI_FN fc_code fci_vocabulary_kv_tokens(fci_vocabulary_loader *l, const fci_kv *tokens,
                                         const fci_kv *types, bool strips) {
@@ -11888,8 +11901,9 @@ FCI_FN fc_code fci_vocabulary_kv_tokens(fci_vocabulary_loader *l, const fci_kv *
                     "tokenizer.ggml.token_type: token %llu: expected 0 to 6, got another number",
                     (unsigned long long)i);
             if (!added) code = fci_vocabulary_kv_token(l, a.text, i, type);
-            a.rstrip = strips && !fci_is(a.text, "<unk>") && !fci_is(a.text, "<s>") &&
-                       !fci_is(a.text, "<|endoftext|>");
+            a.rstrip = strips;
+            for (size_t k = 0; k < 3; k++)
+                if (fci_is(a.text, fci_vocabulary_phi3[k])) a.rstrip = false;
             if (added && type >= 2 && type <= 4) code = fci_vocabulary_add_added(l, &a);
         }
     }
@@ -12048,9 +12062,8 @@ FCI_FN fc_code fci_vocabulary_kv_merges(fci_vocabulary_loader *l, const fci_kv *
 
 FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_container *g) {
     const fci_kv *tokens, *scores, *types, *merges,
-        *family = fci_gguf_find(g, "general.architecture");
-    const fci_architecture *row = NULL;
-    fci_str name;
+        *named = fci_gguf_find(g, "general.name");
+    fci_str name = fci_s("");
     fc_code code =
         fci_vocabulary_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
     if (code) return code;
@@ -12070,11 +12083,10 @@ FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_conta
     if (!merges && !l->t->ranks)
         return fci_fail(l->err, FC_ERR_FORMAT, 0,
                         "tokenizer.ggml.merges: expected an array, got nothing");
-    if (family && fci_kv_str(family, &name)) row = fci_architecture_find(name, true);
+    if (named) fci_kv_str(named, &name);
     code = fci_vocabulary_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
-    if (!code) // GGUF does not say what takes the white space after it
-        code = fci_vocabulary_kv_tokens(l, tokens, types, l->t->ranks && row &&
-                                                              (row->quirks & FCI_QUIRK_RSTRIP));
+    if (!code)
+        code = fci_vocabulary_kv_tokens(l, tokens, types, fci_vocabulary_phi3_at(name) < name.n);
     return code || l->t->ranks ? code : fci_vocabulary_kv_merges(l, merges);
 }
 
@@ -12318,7 +12330,6 @@ typedef struct fci_respell { // a tokenizer to write
     const fc_tokenizer *t;
     fci_arena *arena;
     uint64_t size; // ids of its model, above all of the tokenizer's (fc_model_tokenizer)
-    bool strips;   // in llama.cpp its special tokens swallow blanks, which GGUF does not say
     fc_error *err;
 } fci_respell;
 
@@ -12336,6 +12347,8 @@ typedef struct fci_respell_chats {
 // tokenizer_config.json, config.json, the object around it. FC_ERR_UNSUPPORTED: GGUF cannot say it.
 FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const settings[3],
                                 fci_keys *k);
+// Appends a general.name by which llama.cpp lets special tokens take blanks as r->t does.
+FCI_FN void fci_respell_name(const fci_respell *r, fci_str name, fci_buffer *b);
 // No templates yet; a and k outlive *c.
 FCI_FN void fci_respell_chats_begin(fci_respell_chats *c, fci_arena *a, fci_keys *k,
                                     fc_error *err);
@@ -12370,9 +12383,13 @@ FCI_FN fc_code fci_respell_pad(const fci_respell *r, fci_respell_list *v, uint64
 }
 
 // Refuses added tokens that affect text around them in ways that GGUF token types cannot express.
-FCI_FN fc_code fci_respell_flags(const fci_respell *r, const fci_tokenizer_added *a) {
+FCI_FN fc_code fci_respell_flags(const fci_respell *r, const fci_respell_list *v,
+                                 const fci_tokenizer_added *a) {
     fci_shown shown;
-    const bool strips = r->strips && !r->t->byte_level;
+    uint32_t id;
+    bool strips = true; // by its name
+    for (size_t i = 0; i < sizeof fci_vocabulary_phi3 / sizeof *fci_vocabulary_phi3; i++)
+        strips = strips && fci_map_get(&v->ids, fci_s(fci_vocabulary_phi3[i]), &id);
     const char *what = a->single_word         ? "single_word"
                        : a->lstrip            ? "lstrip"
                        : a->rstrip && !strips ? "rstrip"
@@ -12443,7 +12460,7 @@ FCI_FN fc_code fci_respell_read(const fci_respell *r, fci_respell_list *v) {
             const fci_tokenizer_added *a = &t->added[which].items[i];
             if (a->id >= r->size) continue;
             v->types[a->id] = a->special ? 3 : 4;
-            code = fci_respell_flags(r, a);
+            code = fci_respell_flags(r, v, a);
         }
     for (uint64_t i = 0; i < r->size && !code; i++)
         if (v->types[i] == 5) code = fci_respell_pad(r, v, i);
@@ -12630,6 +12647,24 @@ FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const sett
     }
     fci_map_free(&v.ids);
     return code;
+}
+
+FCI_FN void fci_respell_name(const fci_respell *r, fci_str name, fci_buffer *b) {
+    bool strips = false;
+    for (size_t which = 0; which < 2; which++)
+        for (uint32_t i = 0; i < r->t->added[which].first[256]; i++) {
+            const fci_tokenizer_added *a = &r->t->added[which].items[i];
+            strips = strips || (a->rstrip && a->id < r->size);
+        }
+    if (strips && fci_vocabulary_phi3_at(name) == name.n) fci_puts(b, "Phi-3 ");
+    for (size_t at; !strips; name = fci_sn(name.p + at, name.n - at)) {
+        at = fci_vocabulary_phi3_at(name);
+        if (at == name.n) break;
+        fci_put(b, name.p, at + 3);
+        fci_puts(b, " ");
+        at += name.p[at + 3] == '-' ? 4 : 3;
+    }
+    fci_put(b, name.p, name.n);
 }
 
 // ---- chat templates
@@ -32324,8 +32359,7 @@ FCI_FN fc_code fci_metadata_vocabulary(fci_export *x, fci_keys *k) {
     }
     fc_code code = fci_beside_json(x, "tokenizer_config.json", &f, &tc);
     const fc_tokenizer *t = code ? NULL : fc_model_tokenizer(x->m, x->err);
-    const fci_respell r = {t, &x->arena, x->m->hyper.vocab,
-                           (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) != 0, x->err};
+    const fci_respell r = {t, &x->arena, x->m->hyper.vocab, x->err};
     const fci_json *settings[] = {tc, x->config, x->outer};
     if (!code) code = t ? fci_respell_keys(&r, settings, k) : x->err->code;
     if (t && code == FC_ERR_UNSUPPORTED)
@@ -32378,19 +32412,35 @@ FCI_FN fc_code fci_metadata_unsaid(fci_export *x, fci_keys *k) {
     return FC_OK;
 }
 
-FCI_FN void fci_metadata_key_name(const fci_export *x, fci_keys *k) {
+FCI_FN fc_code fci_metadata_key_name(fci_export *x, fci_keys *k) {
     char name[768]; // of 255 bytes that are not UTF-8 each may become three
+    fci_buffer b = fci_buffer_of(x->c);
+    fci_shown shown;
+    const fc_tokenizer *t = fc_model_tokenizer(x->m, x->err);
+    const fci_respell r = {t, &x->arena, x->m->hyper.vocab, x->err};
+    if (!t && x->err->code == FC_ERR_MEMORY) return FC_ERR_MEMORY;
+    fci_clear(x->err); // said with the vocabulary
     fci_model_name(x->m, name, sizeof name);
-    fci_keys_str(k, "general.name", fci_s(name));
+    if (t) fci_respell_name(&r, fci_s(name), &b);
+    else fci_puts(&b, name);
+    fci_keys_str(k, "general.name", fci_sn(b.p, b.n));
+    if (!b.error.code && !fci_is(fci_sn(b.p, b.n), name))
+        fci_log(x->c, 0,
+                "general.name: \"%s\": where it says \"phi-3\", llama.cpp lets special tokens take "
+                "the blanks after them",
+                fci_show(fci_sn(b.p, b.n), &shown));
+    const fc_code code = fci_buffer_code(&b, x->err);
+    fci_buffer_free(&b);
+    return code;
 }
 
 FCI_FN fc_code fci_metadata_about(fci_export *x, fci_keys *k) {
     fci_file card;
     char *path;
     if (fci_beside_path(x, "README.md", &path)) return x->err->code;
-    fci_metadata_key_name(x, k);
+    fc_code code = fci_metadata_key_name(x, k);
     fci_keys_u32(k, "general.quantization_version", 2);
-    fc_code code = path ? fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err) : FC_OK;
+    if (!code && path) code = fci_file_open(x->c, path, FCI_CONFIG_LIMIT, &card, x->err);
     if (code) return code;
     if (path) {
         fci_metadata_key_licence(k, fci_sn((const char *)card.data, (size_t)card.size));
@@ -33644,8 +33694,7 @@ FCI_FN fc_code fci_made_make_tokenizer(fci_export *x) {
     const fc_container *g = x->m->container;
     fci_buffer b = fci_buffer_of(x->c);
     const fc_tokenizer *t = fc_model_tokenizer(x->m, x->err);
-    const fci_respell r = {t, &x->arena, x->m->hyper.vocab,
-                           (x->m->architecture->quirks & FCI_QUIRK_RSTRIP) != 0, x->err};
+    const fci_respell r = {t, &x->arena, x->m->hyper.vocab, x->err};
     if (!t && x->err->code == FC_ERR_MEMORY) return FC_ERR_MEMORY;
     if (!t) {
         fci_log(x->c, 0, "no tokenizer.json is written: %s", x->err->msg);

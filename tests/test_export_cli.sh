@@ -252,6 +252,41 @@ done
 with_added added "$(token '<a>' 5000 rstrip)"
 t_ok "one past the embeddings is left out, whatever it is" export_to gguf added added.gguf
 
+# llama.cpp goes by the name: in one with "phi-3" special tokens take the blanks after them.
+cp plan.json plan.old
+phi() { # FOLDER TOKEN: a Phi-3 with this added token
+    rm -rf "$1" && cp -R "$top/tests/data/phi3" "$1" && cat >"$1/tokenizer.json" <<END
+{"added_tokens": [$(token '<unk>' 0 special), $(token '<s>' 1 special),
+ $(token '<|endoftext|>' 2 special), $(token '</s>' 3 $3 special), $2],
+ "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+ {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+ "pre_tokenizer": null, "post_processor": null, "decoder": null,
+ "model": {"type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true,
+ "vocab": {"<unk>": 0, "<s>": 1, "<|endoftext|>": 2, "</s>": 3, "▁": 4, "a": 5, "▁a": 6},
+ "merges": ["▁ a"]}}
+END
+    fingerprint=$("$finercut" info "$1" | sed -n 's/^fingerprint *//p')
+    sed -e "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$fingerprint\"/" \
+        -e 's/"n_blocks": 12/"n_blocks": 3/' -e 's/attn\.3/attn.0/' plan.old >plan.json
+}
+is_named() { # FILE NAME
+    LC_ALL=C tr -cd '\40-\176' <"$1" >keys
+    grep -q "general.name$2general.quant" keys || { grep -o 'general.name.*quant' keys; return 1; }
+}
+phi own-tune "$(token '<|user|>' 7 rstrip special)" rstrip
+t_ok "tokens that take blanks" export_to gguf-masked own-tune own.gguf
+t_ok "make it a Phi-3" is_named own.gguf 'Phi-3 own-tune'
+t_ok "which is said" grep -q 'general.name: "Phi-3 own-tune"' note
+t_ok "and read back" same_tokens own-tune own.gguf
+phi my-phi3 "$(token '<|user|>' 7 rstrip special)" rstrip
+t_ok "a name that says so" export_to gguf-masked my-phi3 own.gguf
+t_ok "stays" is_named own.gguf 'my-phi3'
+phi not-Phi-3-phi3 "$(token '<|user|>' 7 special)"
+t_ok "a Phi-3 of other tokens" export_to gguf-masked not-Phi-3-phi3 own.gguf
+t_ok "gets another name" is_named own.gguf 'not-Phi 3-phi 3'
+t_ok "and the same tokens, too" same_tokens not-Phi-3-phi3 own.gguf
+cp plan.old plan.json
+
 # ---- Types
 
 t_ok "numbers that F16 has" export_to gguf clean typed.gguf --type f16

@@ -1315,7 +1315,7 @@ static string make_gguf(const change *c) {
 
 // The vocabulary of `pieces` as a GGUF file of SentencePiece's kind.
 static string make_pieces(const change *c) {
-    static const char *const texts[][2] = {{"general.architecture", "llama"},
+    static const char *const texts[][2] = {{"general.name", "llama"},
                                            {"tokenizer.ggml.model", "llama"},
                                            {"tokenizer.ggml.pre", "default"}};
     string s = {NULL, 0, 0};
@@ -1531,7 +1531,7 @@ static void test_respelled(const string *gguf, const fc_tokenizer *t, const char
     arena.c = &c;
     fc_container *g = fc_container_open_memory(&file, 1, NULL, &err);
     if (!T_OK(g != NULL, "%s", err.msg)) return;
-    const fci_respell r = {t, &arena, t->size, false, &err};
+    const fci_respell r = {t, &arena, t->size, &err};
     fci_buffer json = fci_buffer_of(&c);
     T_OK(fci_respell_json(&r, g, &json) == FC_OK, "%s", err.msg);
     fc_tokenizer *u = open_text(json.p, json.n, &err);
@@ -1551,8 +1551,9 @@ static void test_respelled(const string *gguf, const fc_tokenizer *t, const char
 static void test_pieces(void) {
     static const change changes[] = {
         // "hello</s>  a" with special tokens
-        {"general.architecture", 8, TEXT("\5\0\0\0\0\0\0\0other"), "1 13 2 7 8"},
-        {"general.architecture", 8, TEXT("\4\0\0\0\0\0\0\0phi3"), "1 13 2 8"},
+        {"general.name", 8, TEXT("\10\0\0\0\0\0\0\0a-PhI3.5"), "1 13 2 8"},
+        {"general.name", 8, TEXT("\5\0\0\0\0\0\0\0Phi-3"), "1 13 2 8"},
+        {"general.name", 8, TEXT("\5\0\0\0\0\0\0\0phi-4"), "1 13 2 7 8"},
         {"tokenizer.ggml.pre", 0, TEXT(""), "1 13 2 7 8"},
         {"tokenizer.ggml.model", 8, TEXT("\6\0\0\0\0\0\0\0gemma4"),
          "tokenizer.ggml.merges: expected an array, got nothing"},
