@@ -164,8 +164,8 @@
      different models are independent. Tokenizers and containers may be shared by threads.
      Each thread needs at most 32 KB of stack, the caller's too: 29 KB were measured, with what the
      tool and the system take themselves (gcc -O2, x86-64).
-     A pool has up to 1024 threads. Tasks are counted off without a lock; who waits spins for some
-     microseconds, then sleeps, and sleeps at once where there are more threads than cores. Memory
+     A pool has up to 1024 threads. Tasks are counted off without a lock; who waits spins for tens
+     of microseconds, then sleeps, and sleeps at once where there are more threads than cores. Memory
      of several nodes (NUMA): all buffers, those of each worker too, are first written by the thread
      that makes them and lie in its node, mapped weights where they were read first, and threads are
      not bound to cores; `numactl --interleave=all` spreads both.
@@ -8766,7 +8766,7 @@ FCI_FN double fci_rope_yarn_scale(double factor, double mscale) {
 }
 
 // >> traits
-// What sets a family of models, or one model, apart from Llama 2: a bit each.
+// What sets a family of models, or one model, apart from Llama 2: a bit each; none is left.
 
 enum fci_trait {
     FCI_TRAIT_LAYER_NORM = 1 << 0,     // LayerNorm instead of RMSNorm
@@ -9868,7 +9868,7 @@ FCI_FN void fci_unicode_put_nfc(const fci_unicode *u, fci_buffer *b, fci_str in)
         if (count == 1 && !(fci_unicode_class_at(u, start) & FCI_TEXT_SUSPECT)) continue;
         fci_put(b, plain, (size_t)(start - plain));
         plain = p;
-        uint64_t *points =
+        uint64_t *points = // a character decomposes to at most four
             (uint64_t *)fci_alloc(b->c, 4 * (uint64_t)count, sizeof *points, "text", &b->error);
         if (!points) return;
         for (const char *q = start; q < p; q += fci_unicode_length(q))
@@ -10679,7 +10679,7 @@ FCI_FN fc_code fci_tokenizer_word(fci_tokenizer_run *run, const char *p, size_t 
     if (n <= sizeof seen->word) {
         seen = &run->seen[fci_map_hash(run->t->vocab.seed, fci_sn(p, n)) & run->seen_mask];
         if (seen->length == n && memcmp(seen->word, p, n) == 0) {
-            if (fci_tokenizer_reserve(run, seen->count)) return FC_ERR_MEMORY;
+            if (fci_tokenizer_reserve(run, seen->count)) return FC_ERR_MEMORY; // ids may move here
             return fci_tokenizer_emit(run, run->ids + seen->at, seen->count);
         }
     }
@@ -13756,7 +13756,8 @@ FCI_INLINE void fci_tile_bf16_pairs(const float *x, size_t words, uint32_t *out)
 
 enum { FCI_TURNED_ROWS = 16 }; // of a panel
 
-// Sets of types: those that FC_COMPUTE_I8 multiplies by rounded activations, those without blocks.
+// Sets of the types, which are fewer than 64: those that FC_COMPUTE_I8 multiplies by rounded
+// activations, those without blocks.
 #define FCI_TURNED_BIT(type) ((uint64_t)1 << FC_DTYPE_##type)
 #define FCI_TURNED_ROUNDED                                                                         \
     (FCI_TURNED_BIT(Q8_0) | FCI_TURNED_BIT(Q4_0) | FCI_TURNED_BIT(Q4_1) | FCI_TURNED_BIT(Q5_0) |   \
@@ -14958,7 +14959,8 @@ FCI_FN const fci_kernels *fci_kernels_pick(fc_simd max);
     FCI_KERNEL_DOES(tile, bf16_pairs, (const float *x, size_t words, uint32_t *out),               \
                     (x, words, out), table, target)
 
-// Interleaving and decoding are those of table `rows`, rounding to bfloat16 that of table `pairs`.
+// The last members of fci_kernels, in their order. Interleaving and decoding are those of table
+// `rows`, rounding to bfloat16 that of table `pairs`.
 #define FCI_KERNEL_NAME(type, room, name, parameters, arguments, table, target)                    \
     , fci_kernel_##name##_##table
 #define FCI_KERNEL_VOID_NAME(room, name, parameters, arguments, table, target)                     \
