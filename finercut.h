@@ -165,7 +165,7 @@
      Each thread needs at most 32 KB of stack, the caller's too: 29 KB were measured, with what the
      tool and the system take themselves (gcc -O2, x86-64).
      A pool has up to 1024 threads. Tasks are counted off without a lock; who waits spins for tens
-     of microseconds, then sleeps, and sleeps at once where there are more threads than cores. Memory
+     of microseconds, then sleeps; at once where there are more threads than cores. Memory
      of several nodes (NUMA): all buffers, those of each worker too, are first written by the thread
      that makes them and lie in its node, mapped weights where they were read first, and threads are
      not bound to cores; `numactl --interleave=all` spreads both.
@@ -8016,7 +8016,7 @@ typedef struct fci_keys { // the key-value part of a GGUF file
 FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes);
 // Appends a string with its length.
 FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
-// These append a key with one value.
+// These append a key with one value; of u32 it has to be below 2^32.
 FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
 FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
 FCI_FN void fci_keys_f32(fci_keys *k, const char *key, double value);
