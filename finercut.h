@@ -9047,6 +9047,8 @@ FCI_FN void fci_tensor_name(const char *pattern, uint32_t block, uint32_t expert
                             const char *suffix, char *out, size_t size);
 // Takes the next name of "a|b|c" off `names` into `one`; false at the end.
 FCI_FN bool fci_next_name(const char **names, char *one, size_t size);
+// Whether a list of such names has this one.
+FCI_FN bool fci_has_name(const char *names, const char *name);
 
 // ---- private to this section
 
@@ -9140,6 +9142,13 @@ FCI_FN bool fci_next_name(const char **names, char *one, size_t size) {
     one[kept] = 0;
     *names += n + ((*names)[n] == '|');
     return true;
+}
+
+FCI_FN bool fci_has_name(const char *names, const char *name) {
+    char one[64];
+    while (fci_next_name(&names, one, sizeof one))
+        if (strcmp(one, name) == 0) return true;
+    return false;
 }
 
 // >> architecture
@@ -17450,14 +17459,6 @@ FCI_FN const fci_kv *fci_config_kv(const fci_config_source *s, const char *suffi
     return NULL;
 }
 
-FCI_FN bool fci_config_ignores(const fci_architecture *a, const char *key) {
-    char ignored[64];
-    const char *rest = a->ignored;
-    while (fci_next_name(&rest, ignored, sizeof ignored))
-        if (strcmp(ignored, key) == 0) return true;
-    return false;
-}
-
 // The value of the first key of "a|b" that is present. A null hides the defaults.
 FCI_FN const fci_json *fci_config_setting(const fci_config_source *s, const char *keys) {
     const fci_json *objects[] = {s->json, s->defaults};
@@ -17466,7 +17467,7 @@ FCI_FN const fci_json *fci_config_setting(const fci_config_source *s, const char
         const char *rest = keys;
         while (objects[i] && fci_next_name(&rest, key, sizeof key)) {
             const fci_json *n = fci_json_get(objects[i], key);
-            if (n && i == 0 && fci_config_ignores(s->architecture, key)) n = NULL;
+            if (n && i == 0 && fci_has_name(s->architecture->ignored, key)) n = NULL;
             if (n) return n->type == FCI_JSON_NULL ? NULL : n;
         }
     }
@@ -17780,8 +17781,8 @@ FCI_FN fc_code fci_config_rope_partial(const fci_config_source *s, const fci_jso
                                        const fci_rope *r, fci_hyper *h, fc_error *err) {
     static const char key[] = "partial_rotary_factor";
     double share = h->partial_rotary;
-    const bool part = !fci_config_ignores(s->architecture, key) ||
-                      !fci_config_ignores(s->architecture, "rotary_pct");
+    const bool part = !fci_has_name(s->architecture->ignored, key) ||
+                      !fci_has_name(s->architecture->ignored, "rotary_pct");
     const fci_json *beside = h->traits & FCI_TRAIT_TWO_ROPES ? NULL : fci_json_some(s->json, key);
     fc_code code = fci_config_rope_number(rope, key, share, &share, err);
     if (!code && share > 1) code = fci_json_bad(err, fci_json_some(rope, key), key, "at most 1");
@@ -17808,7 +17809,7 @@ FCI_FN fc_code fci_config_rope_object(fc_model *m, const fci_config_source *s, c
     if (!type) type = fci_json_some(rope, "type");
     if (fci_json_is(type, FCI_JSON_STRING)) name = type->text;
     else if (type) return fci_json_bad(err, type, "rope_type", "a string");
-    if (fci_config_ignores(s->architecture, original) || !fci_json_some(place, original))
+    if (fci_has_name(s->architecture->ignored, original) || !fci_json_some(place, original))
         place = fci_json_some(rope, original) ? rope : s->defaults;
     fc_code code = fci_config_rope_number(rope, "rope_theta", r->theta, &r->theta, err);
     if (!code) code = fci_config_rope_scaling(name, type ? type->at : rope->at, &r->scaling, err);
@@ -18013,7 +18014,7 @@ FCI_FN fc_code fci_config_list(const fc_model *m, const fci_json *config, const 
     const fci_json *list = fci_json_some(config, key);
     char expected[64];
     *first = NULL;
-    if (!list || fci_config_ignores(m->architecture, key)) return FC_OK;
+    if (!list || fci_has_name(m->architecture->ignored, key)) return FC_OK;
     snprintf(expected, sizeof expected, "an array of %llu, one for each block",
              (unsigned long long)m->hyper.n_blocks);
     if (list->type != FCI_JSON_ARRAY) return fci_json_bad(err, list, key, expected);
@@ -18075,7 +18076,7 @@ FCI_FN fc_code fci_config_expert_blocks(fc_model *m, const fci_json *config, fc_
     const fci_json *dense = fci_json_some(config, "mlp_only_layers");
     for (uint32_t i = 0; i < h->n_blocks && h->n_experts; i++)
         h->blocks[i].experts = (i + 1) % h->expert_step == 0;
-    if (!dense || !h->n_experts || fci_config_ignores(m->architecture, "mlp_only_layers"))
+    if (!dense || !h->n_experts || fci_has_name(m->architecture->ignored, "mlp_only_layers"))
         return FC_OK;
     if (dense->type != FCI_JSON_ARRAY)
         return fci_json_bad(err, dense, "mlp_only_layers", "an array");
@@ -32585,20 +32586,54 @@ FCI_FN void fci_directory_put_setting(fci_buffer *b, fci_str key, const fci_json
     fci_puts(b, ",\n");
 }
 
+// Puts a value by the first of the names that the family reads, unless the model has it.
+FCI_FN void fci_directory_put_old(const fci_export *x, fci_buffer *b, const char *names,
+                                  const fci_json *value) {
+    char key[64];
+    while (value && fci_next_name(&names, key, sizeof key)) {
+        if (fci_has_name(x->m->architecture->ignored, key)) continue;
+        if (!fci_json_some(x->config, key)) fci_directory_put_setting(b, fci_s(key), value);
+        return;
+    }
+}
+
+// A rope object without what stands beside it in transformers 4, which of Phi-3 and OLMo 2 takes no
+// other members, with the type by its oldest name.
+FCI_FN void fci_directory_put_old_rope(const fci_export *x, fci_buffer *b, const fci_json *rope) {
+    const bool few = x->m->hyper.ropes[0].scaling == FCI_ROPE_LONG ||
+                     fci_config_has(x->m, FCI_TRAIT_QK_NORM);
+    const fci_json *key = fci_json_first(rope);
+    fci_json_put(b, "  'rope_scaling': {");
+    for (uint32_t i = 0; i < rope->count; i++, key = fci_json_next(key + 1)) {
+        const bool type = few && fci_is(key->text, "rope_type");
+        if (fci_is(key->text, "rope_theta") || fci_is(key->text, "partial_rotary_factor") ||
+            (few && fci_is(key->text, "original_max_position_embeddings")) ||
+            (type && fci_json_get(rope, "type")))
+            continue;
+        fci_json_put(b, ", %.*s: ", type ? 4 : (int)key->text.n, type ? "type" : key->text.p);
+        fci_directory_put_json(b, key + 1);
+    }
+    fci_puts(b, "},\n");
+}
+
 // For transformers 4, settings that transformers 5 moved or renamed also get their old names: those
-// of the rope object and the number of experts.
+// of the rope objects and the number of experts.
 FCI_FN void fci_directory_put_old_keys(const fci_export *x, fci_buffer *b) {
-    const fci_json *experts = fci_json_some(x->config, "num_local_experts");
-    if (experts && !fci_json_some(x->config, "num_experts") &&
-        (x->m->architecture->quirks & FCI_QUIRK_EXPERTS_KEY))
-        fci_directory_put_setting(b, fci_s("num_experts"), experts);
-    const fci_json *rope = fci_json_some(x->config, "rope_parameters"),
-                   *theta = rope ? fci_json_some(rope, "rope_theta") : NULL;
-    if (theta && !fci_json_some(x->config, "rope_theta"))
-        fci_directory_put_setting(b, fci_s("rope_theta"), theta);
-    if (theta && x->m->hyper.ropes[0].scaling != FCI_ROPE_NONE &&
+    const bool two = fci_config_has(x->m, FCI_TRAIT_TWO_ROPES);
+    const fci_json *ropes = fci_json_some(x->config, "rope_parameters"),
+                   *rope = two ? fci_json_some(ropes, "full_attention") : ropes,
+                   *local = two ? fci_json_some(ropes, "sliding_attention") : NULL;
+    if (x->m->architecture->quirks & FCI_QUIRK_EXPERTS_KEY)
+        fci_directory_put_old(x, b, "num_experts", fci_json_some(x->config, "num_local_experts"));
+    fci_directory_put_old(x, b, "rope_theta|rotary_emb_base", fci_json_some(rope, "rope_theta"));
+    fci_directory_put_old(x, b, "rope_local_base_freq", fci_json_some(local, "rope_theta"));
+    fci_directory_put_old(x, b, "partial_rotary_factor|rotary_pct",
+                          fci_json_some(rope, "partial_rotary_factor"));
+    fci_directory_put_old(x, b, "original_max_position_embeddings",
+                          fci_json_some(rope, "original_max_position_embeddings"));
+    if (rope && x->m->hyper.ropes[0].scaling != FCI_ROPE_NONE &&
         !fci_json_some(x->config, "rope_scaling"))
-        fci_directory_put_setting(b, fci_s("rope_scaling"), rope);
+        fci_directory_put_old_rope(x, b, rope);
 }
 
 // vLLM's DeciLM starts the residual stream at the first attention, so no FFN may come before it.
@@ -33569,8 +33604,10 @@ FCI_FN fc_code fci_made_rope(fci_export *x, fci_buffer *b) {
     if (r->scaling == FCI_ROPE_NONE && r->factors[0]) return fci_made_llama3(x, b);
     if (r->scaling == FCI_ROPE_NONE) return FC_OK;
     if (r->scaling != FCI_ROPE_LONG) {
-        fci_json_put(b, ",\n  'rope_scaling': {'rope_type': %s, 'factor': %g",
-                     r->scaling == FCI_ROPE_YARN ? "yarn" : "linear", r->factor);
+        fci_json_put(b, ",\n  'rope_scaling': {%s: %s",
+                     fci_config_has(x->m, FCI_TRAIT_QK_NORM) ? "type" : "rope_type",
+                     r->scaling == FCI_ROPE_YARN ? "yarn" : "linear");
+        fci_made_real(b, "factor", r->factor);
         if (r->scaling == FCI_ROPE_YARN)
             fci_json_put(b,
                          ", 'original_max_position_embeddings': %g, 'attention_factor': %g, "

@@ -287,6 +287,46 @@ t_ok "gets another name" is_named own.gguf 'not-Phi 3-phi 3'
 t_ok "and the same tokens, too" same_tokens not-Phi-3-phi3 own.gguf
 cp plan.old plan.json
 
+# ---- Settings of transformers 5, which 4 gets by their old names
+
+new_settings() { # MODEL EDIT...: v5 is the model with its config.json edited, v5-out a copy
+    rm -rf v5 v5-out && cp -R "$data/$1" v5 && sed "$2" "$data/$1/config.json" >v5/config.json &&
+        sed "s/fc2-[0-9a-f]*/$("$finercut" info v5 | sed -n 's/^fingerprint *//p')/
+            s/\"n_blocks\": 12/\"n_blocks\": $(sed -n 's/.*hidden_layers": \([0-9]*\).*/\1/p' \
+            "$data/$1/config.json")/; s/attn.3/attn.1/" plan.json >v5.json &&
+        "$finercut" export v5 --plan v5.json --format "$3" -o v5-out
+}
+old() { # LINE...: of the copy's settings
+    for line in "$@"; do
+        grep -Fqx "  $line," v5-out/config.json || { cat v5-out/config.json; return 1; }
+    done
+}
+rope='"rope_parameters": {"rope_type"'
+for format in hf hf-masked; do
+    t_ok "gemma3 to $format" new_settings gemma3 '/"rope_theta"/d; /rope_local/d
+        s/8\.0/&}/; s/"rope_scaling"/"rope_parameters": {"sliding_attention": {"rope_theta": 2e4},\
+        "full_attention"/; s/"rope_type"/"rope_theta": 1e6, &/' $format
+    t_ok "two ropes" old '"rope_theta": 1e6' '"rope_local_base_freq": 2e4' \
+        '"rope_scaling": {"rope_type": "linear", "factor": 8.0}'
+    t_ok "phi3 to $format" new_settings phi3_long '/"rope_theta"/d; /original_max/d
+        s/"rope_scaling": {/'"$rope"': "longrope", "original_max_position_embeddings": 16,\
+        "partial_rotary_factor": 1.0, "rope_theta": 1e4,/' $format
+    t_ok "three members" old '"rope_theta": 1e4' '"partial_rotary_factor": 1.0' \
+        '"original_max_position_embeddings": 16' '"rope_scaling": {"short_factor": '\
+'[1.0, 1.1, 1.3], "long_factor": [1.2, 2.0, 4.0], "type": "longrope"}'
+    t_ok "gpt_neox to $format" new_settings gpt_neox '/rotary_pct/d
+        s/"rotary_emb_base".*/'"$rope"': "default", "rope_theta": 5e3,\
+        "partial_rotary_factor": 1.0},/' $format
+    t_ok "names of its own" old '"rotary_emb_base": 5e3' '"rotary_pct": 1.0'
+    t_ok "stablelm to $format" new_settings stablelm '/"rope_theta"/d
+        s/"partial.*/'"$rope"': "default", "rope_theta": 5e3, "partial_rotary_factor": 0.5},/' \
+        $format
+    t_ok "a part of the head" old '"rope_theta": 5e3' '"partial_rotary_factor": 0.5'
+    t_ok "olmo2 to $format" new_settings olmo2 \
+        's/"rope_theta".*/'"$rope"': "linear", "factor": 2.0, "rope_theta": 5e5},/' $format
+    t_ok "two members" old '"rope_theta": 5e5' '"rope_scaling": {"type": "linear", "factor": 2.0}'
+done
+
 # ---- Types
 
 t_ok "numbers that F16 has" export_to gguf clean typed.gguf --type f16
