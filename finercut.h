@@ -17882,12 +17882,20 @@ FCI_FN fc_code fci_config_rope_kv(const fci_config_source *s, const char *key, d
 // missing or 0.
 FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc_error *err) {
     static const char factors[] = "rope.scaling.factor|rope.scale_linear";
-    const fci_kv *type = fci_config_kv(s, "rope.scaling.type"), *factor = fci_config_kv(s, factors);
+    const fci_kv *type = fci_config_kv(s, "rope.scaling.type"), *factor = fci_config_kv(s, factors),
+                 *tuned = fci_config_kv(s, "rope.scaling.finetuned");
+    double on = 0;
     fci_rope *r = &h->ropes[0];
     fci_str name = fci_s("linear");
     if (type && !fci_kv_str(type, &name))
         return fci_fail(err, FC_ERR_FORMAT, type->at, "%s.rope.scaling.type: expected a string",
                         s->gguf_name);
+    if (tuned && (h->traits & FCI_TRAIT_MULTIPLIERS) &&
+        !(fci_config_kv_number(tuned, &on) && on > 0))
+        return fci_fail(err, FC_ERR_UNSUPPORTED, tuned->at,
+                        "%s.rope.scaling.finetuned: expected true, as llama.cpp otherwise runs it "
+                        "without rotary embedding, got %s",
+                        s->gguf_name, tuned->type == 7 ? "false" : "another type");
     if (fci_is(name, "linear") && (!factor || (fci_kv_f64(factor, &r->factor) && r->factor == 0)))
         name = fci_s("none");
     fc_code code = fci_config_rope_scaling(name, type ? type->at : 0, &r->scaling, err);

@@ -703,7 +703,10 @@ static void test_gguf_rope(void) {
         double value;
         fci_rope_scaling scaling; /* where it is no error */
         const char *message;
-    } cases[] = {
+    } cases[] = { /* the first with Granite's traits */
+        {NULL, "l.rope.scaling.finetuned", 0, FCI_ROPE_NONE,
+         "l.rope.scaling.finetuned: expected true, as llama.cpp"},
+        {NULL, "l.rope.scaling.finetuned", 0, FCI_ROPE_NONE, NULL},
         {NULL, NULL, 0, FCI_ROPE_NONE, NULL},
         {NULL, "l.rope.scaling.factor", 4, FCI_ROPE_LINEAR, NULL},
         {NULL, "l.rope.scale_linear", 4, FCI_ROPE_LINEAR, NULL},
@@ -747,10 +750,12 @@ static void test_gguf_rope(void) {
         s.gguf = &c;
         s.gguf_name = "l";
         h.max_positions = 64;
+        h.traits = i == 0 ? FCI_TRAIT_MULTIPLIERS : 0;
         T_OK(!fci_map_names(&c.by_key, kvs, n, sizeof *kvs, &twice, &err), "%s", err.msg);
         const fc_code code = fci_config_rope_gguf(&s, &h, &err);
         if (cases[i].message)
-            T_OK(code == FC_ERR_FORMAT && strstr(err.msg, cases[i].message),
+            T_OK(code == (i ? FC_ERR_FORMAT : FC_ERR_UNSUPPORTED) &&
+                     strstr(err.msg, cases[i].message),
                  "%d: expected %s, got %s", (int)i, cases[i].message, err.msg);
         else
             T_OK(code == FC_OK && h.ropes[0].scaling == cases[i].scaling &&
