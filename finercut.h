@@ -735,6 +735,7 @@ typedef struct fc_calibration { /* which text the plan was made with */
     uint32_t length;         /* of the longest sequence */
     uint64_t hash;           /* FNV-1a of all ids and lengths */
     char source[128];        /* file name as given, for people */
+    uint32_t date;           /* that its conversations tell (fc_chat_date); 0: none */
 } fc_calibration;
 
 typedef struct fc_plan_model { /* the model the plan belongs to */
@@ -877,6 +878,7 @@ typedef struct fc_prune_desc {
                               `remove`, `fraction` and `until` may be others */
     fc_watch watch;       /* called at least after every step, with the plan so far */
     fc_ranks *ranks;      /* NULL: alone */
+    uint32_t date;        /* that conversations of the calibration tell (fc_chat_date): recorded */
     const char *scratch;  /* a folder on a disk: where the trail does not fit in the model's memory
                              limit, it is a nameless file there (which stays mapped, and is gone
                              with the call or the process), rather than computed again and again.
@@ -1035,6 +1037,7 @@ typedef struct fc_chat_desc {
 FINERCUT_API fc_chat *fc_chat_open(fc_model *m, const fc_chat_desc *desc, fc_error *err);
 FINERCUT_API void fc_chat_close(fc_chat *c);            /* NULL allowed */
 FINERCUT_API const char *fc_chat_name(const fc_chat *c); /* "chatml", "llama-3" ... */
+FINERCUT_API uint32_t fc_chat_date(const fc_chat *c);    /* that the template tells; 0: none */
 /* One text of all messages; with `prompt`, what begins the next answer is behind them. Its tokens
    are those of fc_tokenize without FINERCUT_TOKENIZE_SPECIAL. Free with fc_text_free. */
 FINERCUT_API fc_code fc_chat_render(const fc_chat *c, const fc_message *messages, size_t n,
@@ -1343,6 +1346,7 @@ typedef struct fc_heal_desc {
     const uint8_t *mask;   /* required: what is left (fc_plan_mask), 2 * n_blocks entries */
     const fc_tokens *text; /* NULL: own text only; sequences of at least 2 tokens */
     const char *text_name; /* recorded; NULL = "tokens" */
+    uint32_t date;         /* that its conversations tell (fc_chat_date): recorded; 0 = none */
     uint32_t own;          /* tokens that the whole model writes itself (fc_tokens_own), in whole
                               sequences; 0 = none */
     uint32_t length;       /* of own sequences; 0 = 512 */
@@ -1503,6 +1507,7 @@ typedef struct fc_study_desc {
     const fc_tokens *calibration; /* required; sequences of at least 2 tokens */
     const char *calibration_name; /* recorded; NULL = "tokens" */
     const fc_tokens *eval;        /* required; the perplexity of it is the quality */
+    uint32_t date;                /* that conversations tell (fc_chat_date): recorded; 0 = none */
     const fc_task_desc *tasks;    /* NULL = none; what they lose is another quality */
     size_t n_tasks;
     unsigned metrics;             /* plans are made by those of 1u << metric; 0 = all. The first of
@@ -20411,7 +20416,7 @@ struct fc_chat {
     const char *form; // of the template
     fci_str bos, eos, presets[2];
     char day[40];
-    uint32_t end;
+    uint32_t date, end; // date: 0 where the template tells none, or always the same
     bool has_end, has_preset, no_think;
     // start: the text starts with bos; turns: user and assistant alternate; once: a system message
     // is the first one only; leads: and not the only one; bare: without a prompt eos is last;
@@ -20718,6 +20723,7 @@ FCI_FN bool fci_chat_traits(fc_chat *c, const char *plain, const char *form, uin
     const char *format = strstr(form, now), *day = strstr(plain, fixed);
     if (format && !fci_chat_date(format + sizeof now - 1, date, c->day, sizeof c->day))
         return false;
+    c->date = format ? date : 0;
     if (!format && day) {
         day += sizeof fixed - 1;
         const size_t n = strcspn(day, "\\'");
@@ -20934,6 +20940,8 @@ FINERCUT_API void fc_chat_close(fc_chat *c) {
 FINERCUT_API const char *fc_chat_name(const fc_chat *c) {
     return c ? c->row->name : NULL;
 }
+
+FINERCUT_API uint32_t fc_chat_date(const fc_chat *c) { return c ? c->date : 0; }
 
 static const char *const fci_chat_roles[FC_ROLE_COUNT] = {"system", "user", "assistant"};
 FCI_ENUM(fc_role, "role", fci_chat_roles)
@@ -23510,6 +23518,8 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
 // plan.json, "finercut-plan-1": one table of fields serves the writer and the reader. Each step is
 // a line; a file cut after any of them, with the brackets closed, is still a plan.
 
+// 20240726 as 2024-07-26.
+FCI_FN void fci_form_date(char out[16], uint32_t date);
 // Appends the fields of a section of plan.json; "": the outermost ones.
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
 // Appends "until params:20%; kept were attn.0", of what there is, between `before` and `after`;
@@ -23566,6 +23576,7 @@ static const fci_form_field fci_form_fields[] = {
      0, UINT64_MAX},
     {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
     {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
+    {"calibration", "date", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.date), 0, 99991231},
     {"evaluation", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(evaluation.source), 0, 127},
     {"evaluation", "n_sequences", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.n_sequences), 1,
      UINT32_MAX},
@@ -23612,6 +23623,10 @@ FCI_FN void fci_form_set_word(fci_form_type type, unsigned value, fc_plan_info *
 }
 
 // Writing.
+
+FCI_FN void fci_form_date(char out[16], uint32_t date) {
+    snprintf(out, 16, "%04u-%02u-%02u", date / 10000, date / 100 % 100, date % 100);
+}
 
 FCI_FN void fci_form_put_field(fci_buffer *b, const fci_form_field *f, const fc_plan_info *info) {
     const char *at = (const char *)info + f->at;
@@ -23675,6 +23690,8 @@ FCI_FN void fci_form_put_fields(fci_buffer *b, const char *section, const fc_pla
     if (inner) fci_json_put(b, "%s: {", section);
     for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
         if (strcmp(fci_form_fields[i].section, section) != 0) continue;
+        if (fci_form_fields[i].at == FCI_PLAN_AT(calibration.date) && !info->calibration.date)
+            continue;
         fci_json_put(b, inner ? ", " : "  ");
         fci_form_put_field(b, &fci_form_fields[i], info);
         fci_puts(b, inner ? "" : ",\n");
@@ -26480,6 +26497,7 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
         info->confidence = d->confidence > 0 ? d->confidence : FCI_SEARCH_CONFIDENCE;
     if (d->search == FC_SEARCH_RANDOM || d->search == FC_SEARCH_CONFIDENT) info->seed = d->seed;
     fci_search_tokens(d->calibration, d->calibration_name, &info->calibration);
+    info->calibration.date = d->date;
 }
 
 typedef struct fci_search_setting { // of the resumed plan and of this search
@@ -26513,8 +26531,9 @@ FCI_FN void fci_search_counts(fci_search_setting *t, const char *name, uint64_t 
 // The settings that a step's numbers depend on. `who` begins the error where one differs.
 FCI_FN fc_code fci_search_same(const char *who, const fc_plan_info *now, fc_unit per,
                                const fc_plan_info *old, fc_error *err) {
-    fci_search_setting t[14];
-    char hash[2][17];
+    fci_search_setting t[15];
+    const uint32_t day = old->calibration.date, today = now->calibration.date;
+    char hash[2][17], date[2][16];
     fci_search_words(&t[0], "metric", fc_metric_name(old->metric), fc_metric_name(now->metric));
     fci_search_words(&t[1], "kind of candidates", fc_candidates_name(old->candidates),
                      fc_candidates_name(now->candidates));
@@ -26526,10 +26545,13 @@ FCI_FN fc_code fci_search_same(const char *who, const fc_plan_info *now, fc_unit
     fci_search_words(&t[6], "instruction set", fc_simd_name(old->simd), fc_simd_name(now->simd));
     fci_search_counts(&t[7], "first block (share of last blocks)", old->first_block,
                       now->first_block);
+    fci_form_date(date[0], day);
+    fci_form_date(date[1], day && today ? today : day); // where both are known
+    fci_search_words(&t[8], "day of its conversations (date)", date[0], date[1]);
     snprintf(hash[0], sizeof hash[0], "%016llx", (unsigned long long)old->calibration.hash);
     snprintf(hash[1], sizeof hash[1], "%016llx", (unsigned long long)now->calibration.hash);
-    fci_search_words(&t[8], "calibration (hash of the tokens)", hash[0], hash[1]);
-    fci_search_counts(&t[9], "number of positions", old->calibration.n_positions,
+    fci_search_words(&t[9], "calibration (hash of the tokens)", hash[0], hash[1]);
+    fci_search_counts(&t[14], "number of positions", old->calibration.n_positions,
                       now->calibration.n_positions);
     fci_search_counts(&t[12], "number of sequences", old->calibration.n_sequences,
                       now->calibration.n_sequences);
@@ -30718,6 +30740,7 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
 FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
     const fc_heal_desc *d = h->desc;
     const fc_config *c = &h->m->config;
+    char date[16];
     fc_code code = fci_heal_note(h, "format", FCI_HEALED_FORMAT);
     if (!code) code = fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
     if (!code) code = fci_heal_note(h, FCI_IDENTITY_OF, "%s", h->m->fingerprint);
@@ -30733,6 +30756,8 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
     if (!code)
         code = fci_heal_note(h, "finercut.heal.text", "%s",
                              !d->text ? "" : d->text_name ? d->text_name : "tokens");
+    fci_form_date(date, d->date);
+    if (!code && d->date) code = fci_heal_note(h, "finercut.heal.date", "%s", date);
     if (!code)
         code = fci_heal_note(h, "finercut.heal.calibration", "%016llx",
                              (unsigned long long)fci_tokens_hash(&h->tokens));
@@ -36648,6 +36673,8 @@ FCI_FN void fci_page_command(fci_buffer *b, const fc_plan *p) {
     fci_puts(b, "finercut prune");
     fci_page_word(b, info->model.name);
     fci_page_flag(b, "text", fci_base_name(info->calibration.source));
+    fci_form_date(text, info->calibration.date);
+    if (info->calibration.date) fci_page_flag(b, "date", text);
     fci_putf(b, " --samples %lu --length %lu", (unsigned long)info->calibration.n_sequences,
              (unsigned long)info->calibration.length);
     fci_page_flag(b, "metric", fc_metric_name(info->metric));
@@ -37277,6 +37304,7 @@ FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric
     if (fci_study_name(s, row, row->name ? number : (uint32_t)metric, a)) return FC_ERR_MEMORY;
     a->prune.calibration = s->d.calibration;
     a->prune.calibration_name = s->d.calibration_name;
+    a->prune.date = s->d.date;
     a->prune.metric = metric;
     a->prune.candidates = row->candidates;
     a->prune.search = row->search < 0 ? s->d.search : (fc_search)row->search;
@@ -38208,11 +38236,13 @@ FCI_FN void fci_study_defaults(fc_study *s) {
 
 // A text of what identifies tokens.
 FCI_FN const char *fci_study_tokens(fc_study *s, const fc_tokens *t) {
-    char text[96];
-    snprintf(text, sizeof text, "%016llx, %llu tokens in %llu sequences",
+    char text[128], date[16];
+    fci_form_date(date, s->d.date);
+    snprintf(text, sizeof text, "%016llx, %llu tokens in %llu sequences%s%s",
              (unsigned long long)fci_tokens_hash(t),
              (unsigned long long)(t->starts[t->n_sequences] - t->starts[0]),
-             (unsigned long long)t->n_sequences);
+             (unsigned long long)t->n_sequences, s->d.date ? ", date " : "",
+             s->d.date ? date : "");
     return fci_arena_copy(&s->arena, fci_s(text), s->err);
 }
 

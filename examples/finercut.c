@@ -105,6 +105,7 @@ typedef struct session { // what a command works with; zeroed and closed by `run
     fc_plan *plan;
     int pruning; // an interruption tells of steps
     int full;    // no message of this chat can be answered any more
+    uint32_t day; // that conversations tell where --date is not given; 0: today
 #ifndef FINERCUT_NO_TASKS
     fc_task_desc *asked; // --task; memory of their names, too
     fc_tasks *tasks;
@@ -820,7 +821,8 @@ static const flag flags[] = {
     {PRUNE | EVAL | HEAL | TOKENIZE | STUDY, "--field", &type_any, "NAME", NULL, 0, FIELD(field), 0,
      "the text is JSON lines, of which this member counts, with an empty line between two"},
     {PRUNE | EVAL | HEAL | TOKENIZE | STUDY | GENERATE, "--date", &type_date, "YYYY-MM-DD", NULL, 0,
-     FIELD(date), 0, "of chat templates that tell the day (default: today)"},
+     FIELD(date), 0, "of chat templates that tell the day (default: today, or the day of what "
+     "prune or heal resumes)"},
 #endif
     {GENERATE, "-n", &type_count, "N", NULL, 0, FIELD(new_tokens), 0,
      "tokens to generate; fewer where the model ends the text (default: 64" OF_CHAT(", with "
@@ -1783,7 +1785,7 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
 static fc_chat *open_chat(session *s, fc_model *m) {
     fc_chat_desc desc;
     memset(&desc, 0, sizeof desc);
-    desc.date = s->o->date;
+    desc.date = s->o->date ? s->o->date : s->day;
     desc.no_think = s->o->no_think;
     return fc_chat_open(m, &desc, &s->err);
 }
@@ -1811,6 +1813,7 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
                     "text%s%s", name, s->err.msg, fields ? "; " : "", fields ? fields : "");
     }
     code = fc_lines_chat(chat, file->bytes, file->length, chats, &s->err);
+    s->day = fc_chat_date(chat);
     fc_chat_close(chat);
     return code ? failed_of(s, name) : STATUS_OK;
 }
@@ -2561,6 +2564,7 @@ static fc_prune_desc prune_desc(const session *s) {
     memset(&d, 0, sizeof d);
     d.calibration = &s->tokens;
     d.calibration_name = s->source;
+    d.date = s->day;
     d.metric = (fc_metric)o->metric;
     d.candidates = (fc_candidates)o->candidates;
     d.search = (fc_search)o->search;
@@ -2976,6 +2980,7 @@ static int run_prune(session *s) {
     catch_interrupt();
     if (leads(s) && load_resumed(s)) return STATUS_FAILED;
     if (t && t->join(s)) return STATUS_FAILED;
+    if (s->plan) s->day = fc_plan_about(s->plan)->calibration.date;
     if (open_model(s)) return STATUS_FAILED;
     if ((s->o->text || s->o->tokens) && read_tokens(s, cut_calibration)) return STATUS_FAILED;
     if (s->o->measured && read_measured(s, &s->judged)) return STATUS_FAILED;
@@ -3029,6 +3034,7 @@ static int read_measured(session *s, fc_tokens *out) {
     memset(&look.tokens, 0, sizeof look.tokens);
     const int status = read_text(&look, cut_windows);
     *out = look.tokens;
+    s->day = look.day;
     return status;
 #endif
 }
@@ -4493,6 +4499,7 @@ static int heal(session *s) {
     desc.mask = s->mask;
     desc.text = s->tokens.ids ? &s->tokens : NULL;
     desc.text_name = source_name(o->text ? o->text : o->tokens ? o->tokens : "");
+    desc.date = s->day;
     desc.own = own_tokens(s);
     desc.length = healing_length(s);
     desc.seed = o->seed;
@@ -4518,12 +4525,34 @@ static int heal(session *s) {
     return STATUS_OK;
 }
 
+#  ifdef FINERCUT_NO_CHAT
+#    define find_day(s) STATUS_OK
+#  else
+// --resume: conversations tell the day of what is there already, a checkpoint or all of it.
+static int find_day(session *s) {
+    const size_t length = strlen(s->o->output) + sizeof ".partial";
+    char *path = (char *)malloc(length), text[16];
+    if (!path) return fail("%s: out of memory", s->o->output);
+    for (int i = 0; i < 2 && s->o->resume; i++) {
+        snprintf(path, length, "%s%s", s->o->output, i ? ".partial" : "");
+        fc_container *c = fc_container_open(path, &s->env, NULL);
+        for (size_t k = 0; c && k < fc_container_metadata_count(c); k++)
+            if (strcmp(fc_container_metadata_key(c, k), "finercut.heal.date") == 0 &&
+                fc_container_metadata_text(c, k, text, sizeof text) < sizeof text)
+                parse_date(NULL, text, &s->day);
+        fc_container_close(c);
+    }
+    free(path);
+    return STATUS_OK;
+}
+#  endif
+
 static int run_heal(session *s) {
     int status = check_heal(s);
     if (status) return status;
     if (output_check(s, FC_OUTPUT_SAFETENSORS)) return STATUS_FAILED;
     catch_interrupt();
-    if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
+    if (open_model(s) || choose_mask(s) || find_day(s)) return STATUS_FAILED;
     status = check_used(s);
     if (status) return status;
     if ((s->o->text || s->o->tokens) && (read_tokens(s, cut_healing) || limit_tokens(s)))
@@ -4694,6 +4723,7 @@ static int run_study(session *s) {
     d.folder = o->output;
     d.calibration = &s->tokens;
     d.calibration_name = source_name(o->text);
+    d.date = s->day;
     d.eval = &measured;
     d.tasks = o->tasks.n ? s->asked : NULL;
     d.n_tasks = (size_t)o->tasks.n;

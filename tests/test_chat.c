@@ -102,6 +102,8 @@ static void check(const char *chat_template, int nth, const expected *e, size_t 
             T_OK(err.code == FC_ERR_UNSUPPORTED && strstr(err.msg, "ready-made"), "%s", err.msg);
             continue;
         }
+        T_OK(fc_chat_date(chat) == (strstr(chat_template, "strftime_now") ? desc.date : 0),
+             "%s: %u", e[i].name, fc_chat_date(chat));
         const size_t k = messages_of(e[i].talk, messages);
         const fc_code code = fc_chat_render(chat, messages, k, e[i].prompt, &text, &err);
         if (!e[i].text)

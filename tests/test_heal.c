@@ -634,6 +634,11 @@ static void test_resume(const char *path) {
         T_OK(!there || heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH,
              "resumed with another seed: %s", err.msg);
         d.seed = 0;
+        d.date = 20240726;
+        T_OK(!there || (heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH &&
+                        strstr(err.msg, "finercut.heal.date: expected \"2024-07-26\", got \"\"")),
+             "resumed on another day: %s", err.msg);
+        d.date = 0;
         d.watch.user = &more; // once more
         code = heal_some(path, 1, 0, &d, &err);
         memset(&d.watch, 0, sizeof d.watch);

@@ -644,7 +644,7 @@ static void test_chat(void) {
     NO_HANDLE(ARGUMENT, fc_chat_open(NULL, NULL, &err), "fc_chat_open: expected a model");
     T_OK(!fc_chat_open(model, NULL, &err) && err.code, "a model without a chat: %s", err.msg);
     fc_chat_close(NULL);
-    T_OK(!fc_chat_name(NULL), "no chat, no name");
+    T_OK(!fc_chat_name(NULL) && !fc_chat_date(NULL), "no chat, no name and no day");
     REFUSED(ARGUMENT, fc_chat_render(NULL, &hi, 1, 0, &text, &err), "fc_chat_render");
     REFUSED(ARGUMENT, fc_lines_chat(NULL, "", 0, &tokens, &err), "fc_lines_chat");
     REFUSED(ARGUMENT, fc_lines_text(NULL, 1, "a", NULL, &text, &err), "fc_lines_text");

@@ -32,6 +32,9 @@ along two.json 1 >blocks.json
 t_ok "one plan" report 0 one.json -o one.html
 t_ok "what is on it" has one.html '<h1><bdi>llama_f16_sharded</bdi></h1>' 'removed at step 3' \
     'finercut prune llama_f16_sharded' 'parameters removed'
+sed 's/"calibration": {/&"date": 20240726, /' one.json >dated.json
+t_ok "a plan of a day" report 0 dated.json -o dated.html
+t_ok "tells it" has dated.html '--date 2024-07-26 --'
 t_ok "plans and results" report 0 one.json quality.json two.json blocks.json -o all.html
 t_ok "all of them" has all.html '<h2><bdi>one</bdi></h2>' '<h2><bdi>two</bdi></h2>' \
     'Distance along the plans: js' 'Distance along the plans: angular' '<h3>Perplexity</h3>'

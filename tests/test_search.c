@@ -658,11 +658,18 @@ static void test_resume(const char *path, fc_search search) {
     memset(&desc, 0, sizeof desc);
     desc.calibration = &t;
     desc.search = search;
+    desc.date = 20240726;
     desc.watch.progress = stop_at;
     desc.watch.user = &stop;
     fc_plan *part = fc_prune(m, &desc, &err);
     T_OK(part && err.code == FC_ERR_CANCELLED && fc_plan_about(part)->n_steps == 2,
          "cancelled with 2 steps");
+    fc_text saved;
+    T_OK(fc_plan_save_memory(part, &saved, &err) == FC_OK, "%s", err.msg);
+    fc_plan *loaded = fc_plan_load_memory(saved.bytes, saved.length, NULL, &err);
+    T_OK(loaded && fc_plan_about(loaded)->calibration.date == 20240726, "the day of a plan");
+    fc_plan_free(loaded);
+    fc_text_free(&saved);
     stop.at_step = 1000;
     stop.done = 0;
     desc.resume = part;
@@ -689,6 +696,11 @@ static void test_resume(const char *path, fc_search search) {
              "another confidence must be refused: %s", err.msg);
         desc.confidence = 0;
     }
+    desc.date++;
+    T_OK(!fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH &&
+             strstr(err.msg, "another day of its conversations (date): expected 2024-07-26, got "
+                             "2024-07-27"), "another day: %s", err.msg);
+    desc.date--;
     size_t had[64];
     for (size_t i = 0; i < part->info.n_steps && i < 64; i++) {
         had[i] = part->steps[i].n_scores;

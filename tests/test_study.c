@@ -282,6 +282,10 @@ static void test_others(void) {
     T_OK(run(m, &e, &about) == FC_ERR_MISMATCH && strstr(err.msg, "another calibration"), "%s",
          err.msg);
     e = d;
+    e.date = 20240726;
+    T_OK(run(m, &e, &about) == FC_ERR_MISMATCH && strstr(err.msg, "another calibration") &&
+             strstr(err.msg, "3 sequences, date 2024-07-26\""), "%s", err.msg);
+    e = d;
     e.eval = &calibration;
     T_OK(run(m, &e, &about) == FC_ERR_MISMATCH && strstr(err.msg, "another text to measure"), "%s",
          err.msg);
