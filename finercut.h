@@ -12343,7 +12343,7 @@ FCI_FN bool fci_templates_gguf(const fc_container *g, size_t *index, fci_str *na
 typedef struct fci_respell { // a tokenizer to write
     const fc_tokenizer *t;
     fci_arena *arena;
-    uint64_t size; // ids of its model, above all of the tokenizer's (fc_model_tokenizer)
+    uint64_t size; // ids of its model; the tokenizer may have others beyond
     fc_error *err;
 } fci_respell;
 
