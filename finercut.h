@@ -9716,6 +9716,7 @@ typedef struct fci_unicode_digits { // a position in one of the tables
     const char *p;
 } fci_unicode_digits;
 
+// The next number: five bits a digit, the lowest first, each '#' + its value, + 32 if one follows.
 FCI_FN uint32_t fci_unicode_number(fci_unicode_digits *d) {
     uint32_t n = 0, digit = 32;
     for (int shift = 0; digit & 32; shift += 5) {
