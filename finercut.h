@@ -186,6 +186,14 @@
      that is fed alone does not have the bits that it has in a prompt. These products have the same
      bits for any threads and on any kernel table. fc_prune, fc_heal and fc_study_open refuse it.
 
+   WHAT LLAMA.CPP DOES OTHERWISE, with the same GGUF file (finercut does as transformers)
+     - longrope: where the context is above the original one, texts of any length get long factors
+     - windows: none but Gemma's; beyond the window's length the outputs are others
+     - NFC: text is not normalised, so what is not in NFC gets other tokens (qwen2, mpt, olmo ...)
+     - GPT-NeoX: GELU in its tanh form, which is up to 4.7e-4 from the exact one
+   Special tokens take the blanks after them where general.name has "phi-3" in it, here as there;
+   exports write a name that fits the tokenizer.json.
+
    LIMITS AND UNTRUSTED INPUT
      Every file is checked before it is used: sizes against the real file, offsets, shapes,
      duplicate names, UTF-8, nesting (128), rank (16), config.json (16 MiB), tokenizer.json (256
@@ -12565,6 +12573,9 @@ FCI_FN fc_code fci_respell_pre(const fci_respell *r, fci_keys *k, bool *pieces) 
                         known);
     fci_keys_str(k, "tokenizer.ggml.model", fci_s("gpt2"));
     fci_keys_str(k, "tokenizer.ggml.pre", fci_s(name));
+    if (t->n_changes)
+        fci_log(r->arena->c, 0,
+                "NFC: llama.cpp gives other tokens to texts that are not in it: it changes none");
     return FC_OK;
 }
 
@@ -33978,8 +33989,9 @@ FCI_FN fc_code fci_package_keys(fci_export *x, fci_keys *k) {
 
 // llama.cpp uses windows only for families with a pattern, such as Gemma; elsewhere it ignores the
 // key.
-FCI_FN void fci_package_say_window(const fci_export *x) {
+FCI_FN void fci_package_say_length(const fci_export *x) {
     const fci_hyper *h = &x->m->hyper;
+    const fci_rope *r = &h->ropes[0];
     uint32_t window = 0;
     for (uint32_t b = 0; b < h->n_blocks; b++)
         if (h->blocks[b].window && h->blocks[b].window < h->max_positions)
@@ -33989,6 +34001,11 @@ FCI_FN void fci_package_say_window(const fci_export *x) {
                 "llama.cpp passes over the sliding window of %u of this %s model: beyond %u "
                 "tokens its outputs are others",
                 window, x->m->architecture->name, window);
+    if (r->scaling == FCI_ROPE_LONG && r->original < (double)h->max_positions)
+        fci_log(x->c, 0,
+                "longrope: in a context above %.0f tokens llama.cpp takes the long factors for "
+                "shorter texts, too, whose outputs are others",
+                r->original);
 }
 
 FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path);
@@ -34011,7 +34028,7 @@ FCI_FN fc_code fci_package_gguf(fci_export *x) {
     fci_keys keys;
     memset(&keys, 0, sizeof keys);
     keys.b.c = x->c;
-    fci_package_say_window(x);
+    fci_package_say_length(x);
     fc_code code = fci_package_keys(x, &keys);
     if (!code) code = fci_buffer_code(&keys.b, x->err);
     if (!code) code = fci_package_gguf_file(x, &keys);

@@ -327,6 +327,21 @@ for format in hf hf-masked; do
     t_ok "two members" old '"rope_theta": 5e5' '"rope_scaling": {"type": "linear", "factor": 2.0}'
 done
 
+# What the file says is read otherwise by llama.cpp, which is said.
+cp -R clean composed &&
+    sed 's/"normalizer": null/"normalizer": {"type": "NFC"}/' "$demo/tokenizer.json" \
+        >composed/tokenizer.json
+t_ok "a tokenizer with NFC" export_to gguf composed nfc.gguf
+t_ok "which llama.cpp has not" grep -q 'note: NFC: llama.cpp gives other tokens' note
+t_ok "one without" export_to gguf clean nfc.gguf
+t_ok "of which nothing is said" lacks note NFC longrope
+"$finercut" info "$top/tests/data/phi3_long" >info
+sed -e "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$(sed -n 's/^fingerprint *//p' info)\"/" \
+    -e 's/"n_blocks": 12/"n_blocks": 3/' -e 's/attn\.3/attn.0/' plan.old >plan.json
+t_ok "longrope" export_to gguf-masked "$top/tests/data/phi3_long" long.gguf
+t_ok "whose factors llama.cpp takes by its context" grep -q 'longrope: in a context above 16' note
+cp plan.old plan.json
+
 # ---- Types
 
 t_ok "numbers that F16 has" export_to gguf clean typed.gguf --type f16
