@@ -29156,7 +29156,7 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
         return NULL;
     }
     fci_tasks_tell_cut(t);
-    fci_clear(err); // of labels that were tried
+    fci_clear(err);
     return t;
 }
 
@@ -35566,7 +35566,7 @@ FCI_FN void fci_page_axis_logarithmic(fci_page_axis *a) {
         }
 }
 
-// `up`: from a round number to another, and logarithmic where that is clearer.
+// `up` (the vertical axis): ends at round numbers; logarithmic where high is over 50 times low.
 FCI_FN void fci_page_axis_of(fci_page_axis *a, double low, double high, bool whole, bool up) {
     fci_picture_plot plot;
     memset(a, 0, sizeof *a);
@@ -37139,7 +37139,7 @@ struct fc_study {
     uint64_t given; // to the others, when they last began a call together
     fci_watch watch;
     double parts[3];   // tokens that a set's distances, perplexity and tasks take
-    double done, part; // of all tokens; what is under way beside them
+    double done, part; // tokens: of parts that are done, of the part under way
     double all;        // to run, as far as is known
     fci_study_arm *arm; // whose plan is being made
     size_t saved;      // steps of it
@@ -37153,8 +37153,8 @@ FCI_FN uint32_t fci_study_sublayers(const fc_study *s) {
 // Whether the folder is this machine's to read and write.
 FCI_FN bool fci_study_leads(const fc_study *s) { return !s->ranks.of || s->ranks.of->rank == 0; }
 
-// The ranks for a call that all make; what it returned goes to fci_study_told: where it failed
-// after ranks had told each other something, it has failed on all.
+// The ranks, for a call that all make; its code goes to fci_study_told. A failure after the ranks
+// had exchanged bytes is taken to be known to all; one before is this rank's, still to be told.
 FCI_FN fc_ranks *fci_study_ask(fc_study *s) {
     s->given = s->d.ranks ? s->d.ranks->bytes : 0;
     return s->d.ranks;
@@ -37515,7 +37515,7 @@ FCI_FN double fci_study_rest(const fc_study *s, uint32_t *n_sets) {
     return tokens + (double)*n_sets * (s->parts[0] + s->parts[1] + s->parts[2]);
 }
 
-// What is under way from here on; what was before is done.
+// A part of so many tokens begins; the part before it is done.
 FCI_FN void fci_study_part(fc_study *s, double tokens) {
     s->done += s->part;
     s->part = tokens;
@@ -38394,8 +38394,8 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     return code;
 }
 
-// Tokens that an arm's search is worth. Of the first arm also where its plan is there: of one the
-// pace is measured.
+// Sets a->work: what the rest of an arm's search takes, as tokens through the whole model. Of the
+// first arm also where its plan is complete, as that measures the pace, which is always needed.
 FCI_FN fc_code fci_study_work(fc_study *s, fci_study_arm *a, fci_estimate_pace *pace) {
     fc_prune_desc prune = a->prune;
     fc_estimate e;
