@@ -20039,6 +20039,8 @@ FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_
                                  fc_tokens *out, fc_error *err);
 // Hash of the lengths and ids of all sequences, the same on any machine.
 FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t);
+// Of all sequences, wherever the first one starts; 0 where there are none.
+FCI_FN size_t fci_tokens_count(const fc_tokens *t);
 // Checks that ids have embeddings.
 FCI_FN fc_code fci_tokens_known(const fc_model *m, const uint32_t *ids, size_t n, fc_error *err);
 // Checks that sequences can be run, each of `least` tokens or more; *longest: most tokens of one.
@@ -20051,6 +20053,10 @@ FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both);
 
 // ---- private to this section
 
+FCI_FN size_t fci_tokens_count(const fc_tokens *t) {
+    return t && t->starts && t->n_sequences ? t->starts[t->n_sequences] - t->starts[0] : 0;
+}
+
 FCI_FN fc_code fci_tokens_known(const fc_model *m, const uint32_t *ids, size_t n, fc_error *err) {
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= m->hyper.vocab)
@@ -20060,17 +20066,23 @@ FCI_FN fc_code fci_tokens_known(const fc_model *m, const uint32_t *ids, size_t n
     return FC_OK;
 }
 
+FCI_FN fc_code fci_tokens_grow(const fc_tokens *t, fc_error *err) {
+    for (size_t i = 0; i < t->n_sequences; i++)
+        if (t->starts[i + 1] < t->starts[i])
+            return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                            "tokens: sequence %llu: expected it to end after its start",
+                            (unsigned long long)i);
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t least,
                                 size_t *longest, fc_error *err) {
     *longest = 0;
     if (!t || !t->ids || !t->starts || t->n_sequences == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected at least one sequence, got none");
+    if (fci_tokens_grow(t, err)) return FC_ERR_ARGUMENT;
     for (size_t i = 0; i < t->n_sequences; i++) {
-        if (t->starts[i + 1] < t->starts[i])
-            return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "tokens: sequence %llu: expected it to end after its start",
-                            (unsigned long long)i);
         size_t n = t->starts[i + 1] - t->starts[i];
         if (n < least)
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -20123,7 +20135,7 @@ FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t) {
 FCI_FN fc_code fci_tokens_cut(const fc_alloc *alloc, const fc_tokens *text, size_t length,
                               size_t most, fc_tokens *out, fc_error *err) {
     fci_context c;
-    size_t first = text->starts[0], n = text->starts[text->n_sequences] - first;
+    size_t n = fci_tokens_count(text);
     fci_context_basic(&c, NULL);
     if (alloc->realloc) c.alloc = *alloc; // tokens made by the caller may have none
     memset(out, 0, sizeof *out);
@@ -20134,7 +20146,7 @@ FCI_FN fc_code fci_tokens_cut(const fc_alloc *alloc, const fc_tokens *text, size
     if (length > n) length = n;
     size_t count = (size_t)fci_min(n / length, most);
     if (fci_tokens_tokens(&c, count, count * length, out, err)) return FC_ERR_MEMORY;
-    memcpy(out->ids, text->ids + first, count * length * sizeof *out->ids);
+    memcpy(out->ids, text->ids + text->starts[0], count * length * sizeof *out->ids);
     for (size_t i = 0; i <= count; i++) out->starts[i] = i * length;
     return FC_OK;
 }
@@ -20144,6 +20156,8 @@ FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, f
     if (fci_need(text && text->ids && text->starts && out, "fc_tokens_windows",
                  "tokens and a place for the windows", err))
         return FC_ERR_ARGUMENT;
+    memset(out, 0, sizeof *out);
+    if (fci_tokens_grow(text, err)) return FC_ERR_ARGUMENT;
     return fci_tokens_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
 
@@ -20151,24 +20165,25 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
                                     fc_error *err) {
     const fc_tokens *const from[] = {first, second};
     fci_context c;
-    if (fci_need(first && second && first->starts && second->starts && out, "fc_tokens_join",
-                 "tokens and a place for all of them", err))
-        return FC_ERR_ARGUMENT;
-    fci_context_basic(&c, NULL);
-    if (first->alloc.realloc) c.alloc = first->alloc; // tokens made by the caller may have none
     fc_tokens all;
-    if (fci_tokens_tokens(&c, first->n_sequences + second->n_sequences,
-                          first->starts[first->n_sequences] + second->starts[second->n_sequences],
-                          &all, err))
-        return FC_ERR_MEMORY;
-    for (size_t k = 0, n = 0; k < 2; k++)
+    memset(&all, 0, sizeof all);
+    fc_code code = fci_need(first && first->ids && first->starts && second && second->ids &&
+                                second->starts && out,
+                            "fc_tokens_join", "tokens and a place for all of them", err);
+    for (size_t k = 0; k < 2 && !code; k++) code = fci_tokens_grow(from[k], err);
+    fci_context_basic(&c, NULL);
+    if (!code && first->alloc.realloc) c.alloc = first->alloc; // tokens of the caller may have none
+    if (!code)
+        code = fci_tokens_tokens(&c, first->n_sequences + second->n_sequences,
+                                 fci_tokens_count(first) + fci_tokens_count(second), &all, err);
+    for (size_t k = 0, n = 0; k < 2 && !code; k++)
         for (size_t i = 0; i < from[k]->n_sequences; i++, n++) {
             const size_t at = from[k]->starts[i], length = from[k]->starts[i + 1] - at;
             memcpy(all.ids + all.starts[n], from[k]->ids + at, length * sizeof *all.ids);
             all.starts[n + 1] = all.starts[n] + length;
         }
-    *out = all;
-    return FC_OK;
+    if (out) *out = all;
+    return code;
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
@@ -22284,7 +22299,7 @@ FINERCUT_API double fc_distance(fc_metric metric, const float *p, const float *q
 }
 
 FCI_FN double fci_distance_divisor(const fci_distance *d, const fc_tokens *t, uint64_t vocab) {
-    double positions = (double)(t->starts[t->n_sequences] - t->starts[0]),
+    double positions = (double)fci_tokens_count(t),
            sequences = (double)t->n_sequences;
     switch (d->mean) {
     case FCI_MEAN_SEQUENCES: return sequences;
@@ -23242,6 +23257,8 @@ FCI_FN fc_code fci_plan_check(const fc_plan *p, size_t index, fc_error *err);
 // Checks that a plan fits a model; a plan from elsewhere must pass before it is used. mask [2 *
 // n_blocks] becomes what all its steps leave.
 FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask, fc_error *err);
+// Of that, whether it is of the same bytes, where both are known.
+FCI_FN fc_code fci_plan_content(const fc_plan *p, const fc_model *m, fc_error *err);
 
 // ---- private to this section
 
@@ -23406,6 +23423,17 @@ FCI_FN fc_code fci_bind_other_count(const fc_plan_model *of, const char *what, u
     return fci_bind_other(of, what, there, here, err);
 }
 
+FCI_FN fc_code fci_plan_content(const fc_plan *p, const fc_model *m, fc_error *err) {
+    const fc_plan_model *of = &p->info.model;
+    fci_shown name, content;
+    if (!of->content[0] || !m->content[0] || strcmp(of->content, m->content) == 0) return FC_OK;
+    return fci_fail(err, FC_ERR_MISMATCH, 0,
+                    "plan: made for another model: some weights of \"%s\" differ: expected "
+                    "content %s, got %s",
+                    fci_show(fci_s(of->name), &name), fci_show(fci_s(of->content), &content),
+                    m->content);
+}
+
 // Whether the plan is of this model.
 FCI_FN fc_code fci_bind_belongs(const fc_plan *p, const fc_model *m, fc_error *err) {
     const fc_plan_model *of = &p->info.model;
@@ -23430,13 +23458,7 @@ FCI_FN fc_code fci_bind_belongs(const fc_plan *p, const fc_model *m, fc_error *e
         return fci_fail(err, FC_ERR_MISMATCH, 0, "plan: made for another model: "
                         "expected \"%s\" (fingerprint %s), got fingerprint %s",
                         name.s, print.s, m->fingerprint);
-    if (of->content[0] && m->content[0] && strcmp(of->content, m->content) != 0)
-        return fci_fail(
-            err, FC_ERR_MISMATCH, 0,
-            "plan: made for another model: some weights of \"%s\" differ: expected content "
-            "%s, got %s",
-            name.s, fci_show(fci_s(of->content), &print), m->content);
-    return FC_OK;
+    return fci_plan_content(p, m, err);
 }
 
 // Whether the candidates of a step are those of the mask.
@@ -24451,7 +24473,7 @@ typedef struct fci_evaluation {
     uint64_t taken; // bytes of the memory limit that others use
     fc_protocol protocol;
     fc_perplexity *each; // [n_sequences], or NULL
-    size_t first; // of the current piece
+    size_t first; // position of the current piece, of all that are run
     const uint8_t *mask; // [2 * n_blocks]; before it is open NULL stands for the model's
     fci_lane *lanes;
     int (*sink)(void *user, const float *rows, size_t n_rows); // of logits
@@ -24505,12 +24527,16 @@ FCI_FN void fci_perplexity_buffers(fci_evaluation *v, fci_group *g) {
     fci_ranks_room(&v->ranks, v->n_kept, g);
 }
 
+// Where a sequence begins in what is kept of all.
+FCI_FN size_t fci_perplexity_at(const fci_evaluation *v, size_t sequence) {
+    return v->tokens->starts[sequence] - v->tokens->starts[0];
+}
+
 // Deals the sequences out to the ranks.
 FCI_FN void fci_perplexity_deal(fci_evaluation *v) {
-    const fc_tokens *t = v->tokens;
     v->n_own = 0;
-    for (uint32_t q = 0; q < t->n_sequences; q++) {
-        const size_t first = t->starts[q], end = t->starts[q + 1];
+    for (uint32_t q = 0; q < v->tokens->n_sequences; q++) {
+        const size_t first = fci_perplexity_at(v, q), end = fci_perplexity_at(v, q + (size_t)1);
         v->n_own += fci_ranks_deal(&v->ranks, first * v->n_each, end * v->n_each,
                                    (double)(end - first));
     }
@@ -24529,10 +24555,10 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
     if (code) return code;
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
-    v->n_kept = t->starts[t->n_sequences] * v->n_each;
+    v->n_kept = fci_tokens_count(t) * v->n_each;
     const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float),
                    kept = last + v->n_kept * sizeof *v->kept;
-    const fci_engine_wish wish = {longest, t->starts[t->n_sequences], head_rows, longest,
+    const fci_engine_wish wish = {longest, fci_tokens_count(t), head_rows, longest,
                                   v->taken + kept};
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
@@ -24554,7 +24580,7 @@ FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err) {
         size_t n = 0, rows = 0;
         for (; i < t->n_sequences && rows + (t->starts[i + 1] - t->starts[i]) <= v->engine.capacity;
              i++) {
-            if (!fci_ranks_own(&v->ranks, t->starts[i] * v->n_each)) continue;
+            if (!fci_ranks_own(&v->ranks, fci_perplexity_at(v, i) * v->n_each)) continue;
             memset(&lanes[n], 0, sizeof lanes[n]);
             lanes[n].ids = t->ids + t->starts[i];
             lanes[n].length = (uint32_t)(t->starts[i + 1] - t->starts[i]);
@@ -24573,9 +24599,10 @@ FCI_FN void fci_perplexity_nll_task(void *arg, size_t task, uint32_t worker) {
     fci_evaluation *v = (fci_evaluation *)arg;
     size_t vocab = (size_t)v->m->hyper.vocab;
     const float *row = v->engine.logits + task * vocab;
+    const uint32_t *ids = v->tokens->ids + v->tokens->starts[0];
     (void)worker;
     v->kept[v->first + task] =
-        v->m->c.kernels->lse(row, vocab) - (double)row[v->tokens->ids[v->first + task + 1]];
+        v->m->c.kernels->lse(row, vocab) - (double)row[ids[v->first + task + 1]];
 }
 
 FCI_FN void fci_perplexity_result(double sum, uint64_t count, fc_perplexity *out) {
@@ -24594,8 +24621,9 @@ FCI_FN size_t fci_perplexity_skip(const fci_evaluation *v, size_t n) {
 
 FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32_t sequence,
                                        fc_error *err) {
-    const size_t start = v->tokens->starts[sequence],
-                 n = v->tokens->starts[sequence + 1] - start - 1, d = (size_t)v->m->hyper.hidden,
+    const size_t start = fci_perplexity_at(v, sequence),
+                 n = fci_perplexity_at(v, sequence + (size_t)1) - start - 1,
+                 d = (size_t)v->m->hyper.hidden,
                  skip = fci_perplexity_skip(v, n);
     for (size_t i = skip; i < n; i += v->engine.head_rows) {
         size_t rows = (size_t)fci_min(v->engine.head_rows, n - i);
@@ -24616,8 +24644,9 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
         longest = fci_max(longest, n + 1);
         double sum = 0;
         for (size_t i = skip; i < n; i++) {
-            all += v->kept[t->starts[q] + i];
-            sum += v->kept[t->starts[q] + i];
+            const double nll = v->kept[fci_perplexity_at(v, q) + i];
+            all += nll;
+            sum += nll;
         }
         count += n - skip;
         if (v->each) fci_perplexity_result(sum, n - skip, &v->each[q]);
@@ -24649,8 +24678,7 @@ FCI_FN fc_code fci_perplexity_meet(fci_ranks *r, const fc_model *m, const uint8_
 // All of an evaluation, by all ranks. `out`: what the likelihoods come to; NULL: none were taken.
 FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_perplexity *out, fc_error *err) {
     const fc_tokens *t = v->tokens;
-    const size_t rows = t && t->starts && t->n_sequences ? t->starts[t->n_sequences] : 0;
-    fc_code code = fci_perplexity_open(v, rows, err);
+    fc_code code = fci_perplexity_open(v, fci_tokens_count(t), err);
     const bool opened = !code;
     code = fci_perplexity_meet(&v->ranks, v->m, v->mask, t, v->protocol, code, err);
     if (!code) code = fci_perplexity_pass(v, err);
@@ -24772,16 +24800,17 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
 
 FCI_FN fc_code fci_perplexity_take_rows(fci_evaluation *v, const float *x, uint32_t sequence,
                                         fc_error *err) {
-    const size_t start = v->tokens->starts[sequence], d = (size_t)v->m->hyper.hidden;
+    const size_t start = fci_perplexity_at(v, sequence), d = (size_t)v->m->hyper.hidden;
     (void)err;
-    memcpy(v->last + (start - v->tokens->starts[0]) * d, x,
-           (v->tokens->starts[sequence + 1] - start) * d * sizeof *x);
+    memcpy(v->last + start * d, x,
+           (fci_perplexity_at(v, sequence + (size_t)1) - start) * d * sizeof *x);
     return FC_OK;
 }
 
 FCI_FN void fci_perplexity_distance_task(void *arg, size_t task, uint32_t worker) {
     const fci_evaluation *v = (const fci_evaluation *)arg;
     const fci_kernels *kernels = v->m->c.kernels;
+    const uint32_t *ids = v->tokens->ids + v->tokens->starts[0];
     const size_t vocab = (size_t)v->m->hyper.vocab, position = v->first + task,
                  next = position + 1;
     fci_distance_position at;
@@ -24789,7 +24818,7 @@ FCI_FN void fci_perplexity_distance_task(void *arg, size_t task, uint32_t worker
     at.p = v->engine.logits + 2 * task * vocab;
     at.q = at.p + vocab;
     at.lse_p = kernels->lse(at.p, vocab);
-    at.label = v->tokens->ids[next < v->tokens->starts[v->tokens->n_sequences] ? next : position];
+    at.label = ids[next < fci_tokens_count(v->tokens) ? next : position];
     at.vocab = vocab;
     for (size_t k = 0; k < FC_METRIC_COUNT; k++) {
         const double value = fci_distance_of((fc_metric)k)->position(kernels, &at);
@@ -24799,9 +24828,10 @@ FCI_FN void fci_perplexity_distance_task(void *arg, size_t task, uint32_t worker
 
 FCI_FN fc_code fci_perplexity_take_distances(fci_evaluation *v, const float *x, uint32_t sequence,
                                              fc_error *err) {
-    const size_t start = v->tokens->starts[sequence],
-                 n = v->tokens->starts[sequence + 1] - start, d = (size_t)v->m->hyper.hidden;
-    const float *whole = v->last + (start - v->tokens->starts[0]) * d;
+    const size_t start = fci_perplexity_at(v, sequence),
+                 n = fci_perplexity_at(v, sequence + (size_t)1) - start,
+                 d = (size_t)v->m->hyper.hidden;
+    const float *whole = v->last + start * d;
     for (size_t i = 0, pairs; i < n; i += pairs) {
         pairs = (size_t)fci_min(v->engine.head_rows / 2, n - i);
         for (size_t at = 0; at < pairs; at++) {
@@ -24823,9 +24853,10 @@ FCI_FN double fci_perplexity_distance(const fci_evaluation *v, size_t k) {
     const fc_tokens *t = v->tokens;
     double sum = 0;
     for (size_t q = 0; q < t->n_sequences; q++) {
-        const size_t end = t->starts[q + 1] - (distance->mean == FCI_MEAN_LABELS);
+        const size_t end = fci_perplexity_at(v, q + 1) - (distance->mean == FCI_MEAN_LABELS);
         double part = 0;
-        for (size_t i = t->starts[q]; i < end; i++) part += v->kept[i * FC_METRIC_COUNT + k];
+        for (size_t i = fci_perplexity_at(v, q); i < end; i++)
+            part += v->kept[i * FC_METRIC_COUNT + k];
         sum += distance->root ? sqrt(part) : part;
     }
     return sum / fci_distance_divisor(distance, t, v->m->hyper.vocab);
@@ -24845,7 +24876,7 @@ FCI_FN fc_code fci_perplexity_distances(fc_model *m, const fc_tokens *t, const f
     fc_code code = fci_ranks_begin(&v.ranks, &m->c, d->ranks, err);
     if (code) return code;
     code = fci_tokens_check(m, t, 2, &longest, err);
-    if (!code) v.n_last = t->starts[t->n_sequences] - t->starts[0];
+    if (!code) v.n_last = fci_tokens_count(t);
     if (!code) code = fci_perplexity_open(&v, 2 * v.n_last, err);
     const bool opened = !code;
     const uint8_t *mask = d->mask ? d->mask : v.mask;
@@ -24988,6 +25019,7 @@ typedef struct fci_search {
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
+    bool weighed;      // the plan has this search's wishes
     bool beyond;       // the next removal would exceed the distance or perplexity to stop at
     fci_evaluation judge; // opened where that is a perplexity
     fc_watch judging;
@@ -26147,7 +26179,7 @@ FCI_FN fc_code fci_search_judge_open(fci_search *s, fc_error *err) {
     s->judging.user = s;
     v->taken = s->m->memory_limit ? s->m->memory_limit - s->judge_bytes : 0;
     fci_watch_begin(&v->watch, &s->judging, "searching");
-    return fci_perplexity_open(v, t->starts[t->n_sequences], err);
+    return fci_perplexity_open(v, fci_tokens_count(t), err);
 }
 
 // The perplexity of what the mask leaves; infinite where its output is not finite, too.
@@ -26389,7 +26421,7 @@ FCI_FN fc_code fci_search_judge_check(fci_search *s, fc_error *err) {
         return FC_ERR_ARGUMENT;
     const fci_engine_sizes e = fci_engine_measure(s->m, longest);
     s->judge_bytes = e.fixed + longest * (e.per_row + FCI_ENGINE_LANE) + 16 * e.per_head_row +
-                     t->starts[t->n_sequences] * sizeof *s->judge.kept;
+                     fci_tokens_count(t) * sizeof *s->judge.kept;
     return FC_OK;
 }
 
@@ -26482,7 +26514,7 @@ FCI_FN void fci_search_close(fci_search *s) {
 
 FCI_FN void fci_search_tokens(const fc_tokens *t, const char *name, fc_calibration *c) {
     c->n_sequences = (uint32_t)t->n_sequences;
-    c->n_positions = t->starts[t->n_sequences] - t->starts[0];
+    c->n_positions = fci_tokens_count(t);
     for (size_t i = 0; i < t->n_sequences; i++)
         c->length = (uint32_t)fci_max(c->length, t->starts[i + 1] - t->starts[i]);
     c->hash = fci_tokens_hash(t);
@@ -26787,7 +26819,7 @@ FCI_FN fc_code fci_search_weigh(fci_search *s, bool run, fc_error *err) {
         info->costs[unit] = wanted && known ? known : NULL;
         if (costs && unit == FC_UNIT_TIME) code = fci_search_time_all(s, costs, err);
         else if (costs) fci_budget_costs(s->m, unit, costs);
-        if (costs) info->costs[unit] = costs;
+        if (costs && !code) info->costs[unit] = costs;
     }
     if (code) return code;
     info->until = s->desc->until;
@@ -26801,12 +26833,16 @@ FCI_FN fc_code fci_search_weigh(fci_search *s, bool run, fc_error *err) {
     return code;
 }
 
-// A resumed plan that needs no step keeps its own wishes: what it holds was made by them.
+// A resumed plan keeps its own wishes where no step follows, as none is left or the search is
+// cancelled before the first: what it holds was made by them.
 FCI_FN fc_code fci_search_restore(fci_search *s, fc_error *err) {
     const fc_plan_info *old = s->desc->resume ? &s->desc->resume->info : NULL;
     fc_code code = FC_OK;
     if (!old) return FC_OK;
+    if (!s->plan->info.model.content[0])
+        memcpy(s->plan->info.model.content, old->model.content, sizeof old->model.content);
     s->plan->info.until = old->until;
+    s->plan->info.per = old->per;
     s->plan->info.evaluation = old->evaluation;
     s->plan->info.perplexity = old->perplexity;
     for (size_t i = 0; i < old->n_steps; i++)
@@ -26847,6 +26883,7 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     s->resumed_lanes = s->plan->info.cost.lanes;
     fc_code code = fci_search_open(s, err);
     if (!code) code = fci_search_weigh(s, true, err);
+    s->weighed = !code;
     if (!code) code = fci_search_within(s, err);
     const bool idle = !code && fci_search_done(s);
     if (!code) code = idle ? fci_search_restore(s, err) : fci_search_calibrate(s, err);
@@ -26940,14 +26977,17 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     env.force = m->c.force;
     s->plan = fci_plan_new(&env, err);
     if (!s->plan) return FC_ERR_MEMORY;
+    fc_plan_info *info = &s->plan->info;
     s->n_steps = n_steps;
     fc_watch watch = desc->watch;
     const fc_watch hashing = {fci_search_hashing, &watch};
-    if (verify) code = fc_model_verify(m, &hashing, err);
-    fci_search_describe(m, desc, &s->plan->info);
-    if (!code) code = fci_plan_parameters(s->plan, m, err);
+    fci_search_describe(m, desc, info);
+    code = fci_plan_parameters(s->plan, m, err);
     if (!code) code = fci_plan_keep(s->plan, desc->keep, err);
     if (!code && desc->resume) code = fci_search_resume(s->plan, desc, m, err);
+    if (!code && verify) code = fc_model_verify(m, &hashing, err); // where it stops, steps are there
+    if (!code && verify && desc->resume) code = fci_plan_content(desc->resume, m, err);
+    if (!code) memcpy(info->model.content, m->content, sizeof m->content);
     return code || !s->ranks.of ? code : fci_search_agree(s, err);
 }
 
@@ -26963,6 +27003,7 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     s.tokens = desc->calibration;
     fc_code code = fci_search_prepare(&s, true, err);
     if (!code) code = fci_search_run(&s, err);
+    if (code == FC_ERR_CANCELLED && !s.weighed && fci_search_restore(&s, err)) code = err->code;
     code = fci_ranks_meet(&s.ranks, 0, code, err);
     fci_ranks_end(&s.ranks);
     if (code && code != FC_ERR_CANCELLED) {
@@ -26981,7 +27022,7 @@ FCI_FN uint64_t fci_search_judges(const fci_search *s) {
         return s->judge_bytes;
     memset(&e, 0, sizeof e);
     e.m = s->m;
-    const size_t n = t->starts[t->n_sequences];
+    const size_t n = fci_tokens_count(t);
     const fci_engine_wish wish = {longest, n, n, longest,
                                   s->m->memory_limit ? s->m->memory_limit - s->judge_bytes : 0};
     if (fci_engine_plan(&e, &wish, NULL)) return s->judge_bytes;
@@ -27491,7 +27532,6 @@ FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d
     const double n = (double)v->n_positions, share = *fci_estimate_end(&out->share, which),
                  sure = which == 0 ? 0 : which == 1 ? -FCI_ESTIMATE_SURE : FCI_ESTIMATE_SURE,
                  token = fci_estimate_token(v->engine.m, p);
-    const fc_tokens *judged = d->evaluation;
     double scored = 0, again = 0;
     for (size_t j = 0; j < steps && j < rows.n; j++) {
         const double now = fci_estimate_scored(d, v->plan->info.n_steps + j, rows.n - j, 1) * share;
@@ -27507,7 +27547,7 @@ FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d
     double time = *fci_estimate_end(&seconds.run, which) * n * share +
                   *fci_estimate_end(&seconds.trail, which) * n + scored * metric->item +
                   (outputs - scored) * metric->row + (steps ? metric->begin : 0);
-    if (judged) time += token * (double)(steps + 1) * (double)judged->starts[judged->n_sequences];
+    time += token * (double)(steps + 1) * (double)fci_tokens_count(d->evaluation);
     if (d->until.unit == FC_UNIT_TIME || d->per == FC_UNIT_TIME) // which is measured
         time += token * 5 * (double)fci_min(v->n_positions, v->engine.capacity);
     const double all = rows.run.likely > 0 ? rows.run.likely / rows.first : 0, // of such steps
@@ -31142,7 +31182,7 @@ FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
     if (code) return code;
     h->n_sequences = (d->text ? d->text->n_sequences : 0) + n_own;
     h->n_own = n_own * length;
-    h->n_tokens = (d->text ? d->text->starts[d->text->n_sequences] : 0) + h->n_own;
+    h->n_tokens = fci_tokens_count(d->text) + h->n_own;
     h->longest = (size_t)fci_max(h->longest, length);
     if (h->n_sequences < 2)
         return fci_fail(h->err, FC_ERR_ARGUMENT, 0,
@@ -31167,10 +31207,7 @@ FCI_FN fc_code fci_heal_open(fci_heal *h) {
 // Multiplications in all, for the progress; `own` of them make the own text.
 FCI_FN void fci_heal_count_work(fci_heal *h, double *own) {
     const fc_heal_desc *d = h->desc;
-    const double n_text = d->text && d->text->n_sequences
-                              ? (double)d->text->starts[d->text->n_sequences]
-                              : 0,
-                 n = n_text + d->own;
+    const double n = (double)fci_tokens_count(d->text) + d->own;
     *own = 2 * (double)d->own * (double)h->m->config.n_parameters; // few rows at a time
     h->work = *own;
     for (size_t s = 0; s < 2 * h->m->hyper.n_blocks; s++) {
@@ -38258,9 +38295,8 @@ FCI_FN const char *fci_study_tokens(fc_study *s, const fc_tokens *t) {
     fci_form_date(date, s->d.date);
     snprintf(text, sizeof text, "%016llx, %llu tokens in %llu sequences%s%s",
              (unsigned long long)fci_tokens_hash(t),
-             (unsigned long long)(t->starts[t->n_sequences] - t->starts[0]),
-             (unsigned long long)t->n_sequences, s->d.date ? ", date " : "",
-             s->d.date ? date : "");
+             (unsigned long long)fci_tokens_count(t), (unsigned long long)t->n_sequences,
+             s->d.date ? ", date " : "", s->d.date ? date : "");
     return fci_arena_copy(&s->arena, fci_s(text), s->err);
 }
 
@@ -38407,13 +38443,12 @@ FCI_FN fc_code fci_study_work(fc_study *s, fci_study_arm *a, fci_estimate_pace *
 }
 
 FCI_FN fc_code fci_study_weigh(fc_study *s) {
-    const fc_tokens *calibration = s->d.calibration, *eval = s->d.eval;
     fc_study_info *a = &s->about;
     fci_estimate_pace pace;
     fc_code code = FC_OK;
     memset(&pace, 0, sizeof pace);
-    s->parts[0] = 2 * (double)calibration->starts[calibration->n_sequences];
-    s->parts[1] = (double)(eval->starts[eval->n_sequences] - eval->starts[0]);
+    s->parts[0] = 2 * (double)fci_tokens_count(s->d.calibration);
+    s->parts[1] = (double)fci_tokens_count(s->d.eval);
     s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
     for (size_t i = 0; i < s->n_arms && !code; i++) code = fci_study_work(s, &s->arms[i], &pace);
     for (size_t i = 0; i < s->n_sets; i++)

@@ -253,6 +253,47 @@ static void test_pieces(void) {
     tiny_end(&t);
 }
 
+// Tokens that begin late in a long list: the same numbers in the same little memory.
+static void test_late(void) {
+    enum { VOCAB = 400, N = 50, LATE = 1000000 };
+    tiny t;
+    fc_error err;
+    uint32_t *ids = (uint32_t *)calloc(LATE + N, sizeof *ids);
+    size_t starts[2][3] = {{0, 30, N}, {LATE, LATE + 30, LATE + N}};
+    static const uint8_t mask[] = {1, 0, 1, 1};
+    fc_perplexity p[2], each[2][2];
+    double distances[2][FC_METRIC_COUNT];
+    rows r[2];
+    tiny_llama(&t, 2, 16, 2, 1, VOCAB);
+    tiny_random(&t, 0.5);
+    fc_model *m = tiny_open(&t, 1 << 20, 1, &err);
+    if (!T_OK(m && ids, "%s", err.msg)) exit(2);
+    for (uint32_t i = 0; i < N; i++) ids[i] = ids[LATE + i] = i * 37 % VOCAB;
+    for (int i = 0; i < 2; i++) {
+        const fc_tokens text = tokens_of(ids, starts[i], 2);
+        fc_eval_desc d;
+        memset(&d, 0, sizeof d);
+        d.each = each[i];
+        memset(&r[i], 0, sizeof r[i]);
+        r[i].vocab = VOCAB;
+        r[i].all = (float *)calloc((size_t)N * VOCAB, sizeof(float));
+        T_OK(fc_eval_sequences(m, &text, &d, &p[i], &err) == FC_OK, "%d: %s", i, err.msg);
+        T_OK(fc_distances(m, &text, mask, NULL, distances[i], &err) == FC_OK, "%d: %s", i, err.msg);
+        T_OK(fc_logits(m, &text, NULL, NULL, take, &r[i], &err) == FC_OK, "%d: %s", i, err.msg);
+    }
+    T_OK(p[0].nll == p[1].nll && p[0].nll > 0 && p[0].n_positions == p[1].n_positions &&
+             each[0][1].nll == each[1][1].nll,
+         "%.17g late, %.17g early", p[1].nll, p[0].nll);
+    T_OK(!memcmp(distances[0], distances[1], sizeof *distances) && distances[0][0] > 0,
+         "%.17g late, %.17g early", distances[1][0], distances[0][0]);
+    T_OK(r[0].n == N && !memcmp(r[0].all, r[1].all, (size_t)N * VOCAB * sizeof(float)),
+         "other logits");
+    for (int i = 0; i < 2; i++) free(r[i].all);
+    free(ids);
+    fc_model_close(m);
+    tiny_end(&t);
+}
+
 // ---- texts
 
 static void check_windows(const fc_tokens *text, uint32_t length, const char *want) {
@@ -546,6 +587,7 @@ int main(void) {
     test_not_finite();
     test_watch();
     test_pieces();
+    test_late();
     test_windows();
     test_eval_windows();
     test_calibration();

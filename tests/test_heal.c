@@ -791,6 +791,19 @@ static void test_tokens_used(const char *path) {
     T_OK(c && fci_kv_str(fci_container_kv(c, "finercut.heal.own"), &own) && fci_is(own, "64"),
          "own: %.*s", (int)own.n, own.p);
     fc_container_close(c);
+    fc_tokens late = text; // the second half of what the ids are of
+    late.n_sequences = N_SEQUENCES / 2;
+    late.starts = text_starts + N_SEQUENCES / 2;
+    d.text = &late;
+    remove_files();
+    T_OK(fc_heal(m, &d, &result, &err) == FC_OK &&
+             result.n_tokens == N_SEQUENCES / 2 * LENGTH + 64,
+         "%llu tokens of a text that begins late: %s", (unsigned long long)result.n_tokens,
+         err.msg);
+    late.starts = NULL;
+    remove_files();
+    T_OK(fc_heal(m, &d, &result, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "one sequence"),
+         "a text without starts: %s", err.msg);
     fc_model_close(m);
 }
 

@@ -318,6 +318,20 @@ static void test_tokens(void) {
     T_OK(fc_tokens_windows(&good, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1,
          "one window: %s", err.msg);
     fc_tokens_free(&out);
+    for (int i = 0; i < 2; i++) {
+        const fc_tokens *wrong = &cases[3].tokens;
+        memset(&out, 1, sizeof out);
+        REFUSED(ARGUMENT, fc_tokens_join(i ? wrong : &good, i ? &good : wrong, &out, &err),
+                cases[3].words);
+        T_OK(!out.ids && !out.starts, "joined to what goes back: safe to free");
+    }
+    memset(&out, 1, sizeof out);
+    REFUSED(ARGUMENT, fc_tokens_windows(&cases[3].tokens, 1, &out, &err), cases[3].words);
+    T_OK(!out.ids && !out.starts, "windows of what goes back: safe to free");
+    T_OK(fc_tokens_join(&part, &part, &out, &err) == FC_OK && out.n_sequences == 2 &&
+             out.starts[1] == 3 && out.starts[2] == 6 && out.ids[0] == 2 && out.ids[3] == 2,
+         "what begins late: %s", err.msg);
+    fc_tokens_free(&out);
     T_OK(fc_tokens_join(&good, &good, &out, &err) == FC_OK && out.n_sequences == 2 &&
              out.starts[2] == 2 * good.starts[1] && out.ids[good.starts[1]] == good.ids[0],
          "tokens without an allocator: %s", err.msg);

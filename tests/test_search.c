@@ -726,6 +726,103 @@ static void test_resume(const char *path, fc_search search) {
     fc_model_close(scalar);
 }
 
+static int stop_in(void *user, const fc_progress *p) { return !strcmp(p->what, (const char *)user); }
+
+/* What was resumed is all there where the search is cancelled before its first step: while the
+   model is hashed, and while its sublayers are timed. */
+static void test_resume_early(const char *path) {
+    char hashing[] = "hashing", calibrating[] = "calibrating"; // sublayers are timed first
+    fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO);
+    if (!m) return;
+    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 24);
+    fc_text want, got;
+    fc_prune_desc desc;
+    fc_error err;
+    memset(&desc, 0, sizeof desc);
+    desc.calibration = desc.evaluation = &t;
+    desc.remove = 2;
+    desc.per = FC_UNIT_PARAMS;
+    desc.until.unit = FC_UNIT_PERPLEXITY;
+    desc.until.most = 1e6;
+    desc.keep = "attn.0";
+    fc_plan *p = fc_prune(m, &desc, &err);
+    fc_model_close(m);
+    m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO); // not hashed
+    if (!T_OK(m && p && fc_plan_about(p)->n_steps == 2, "%s", err.msg)) return;
+    T_OK(fc_plan_save_memory(p, &want, &err) == FC_OK, "%s", err.msg);
+    const fc_budget time = {FC_UNIT_TIME, 0.3, 0};
+    desc.resume = p;
+    desc.remove = 0;
+    desc.evaluation = NULL;
+    desc.until = time;
+    desc.watch.progress = stop_in;
+    for (int i = 0; i < 2; i++) {
+        desc.watch.user = i ? calibrating : hashing;
+        fc_plan *q = fc_prune(m, &desc, &err);
+        if (q) q->info.cost = p->info.cost;
+        T_OK(q && err.code == FC_ERR_CANCELLED && fc_plan_save_memory(q, &got, NULL) == FC_OK &&
+                 got.length == want.length && !memcmp(got.bytes, want.bytes, got.length),
+             "%s: another plan than the one that was resumed: %s", (char *)desc.watch.user,
+             q ? got.bytes : err.msg);
+        if (q) fc_text_free(&got);
+        fc_plan_free(q);
+        T_OK(fc_model_verify(m, NULL, &err) == FC_OK, "%s", err.msg);
+    }
+    fc_model_close(m);
+    m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO);
+    p->info.model.content[0] ^= 1; // '0' is '1' then
+    desc.watch.progress = NULL;
+    T_OK(m && !fc_prune(m, &desc, &err) && err.code == FC_ERR_MISMATCH &&
+             strstr(err.msg, "some weights"),
+         "other bytes: %s", err.msg);
+    fc_text_free(&want);
+    fc_plan_free(p);
+    fc_tokens_free(&t);
+    fc_model_close(m);
+}
+
+/* Tokens of an evaluation that begin late in a long list cost what they cost at its start. */
+static void test_late_evaluation(const char *path) {
+    enum { LATE = 1000000 };
+    fc_model_desc model_desc;
+    fc_prune_desc desc;
+    fc_estimate estimates[2];
+    fc_error err;
+    double perplexities[2] = {0, 0};
+    memset(&model_desc, 0, sizeof model_desc);
+    model_desc.memory_limit = 4 << 20;
+    fc_model *m = fc_model_open(path, &model_desc, &err);
+    if (!T_OK(m != NULL, "%s", err.msg)) return;
+    fc_tokens t = some_tokens(fc_model_config(m)->vocab_size, 3, 24), late = t;
+    const size_t n = t.starts[t.n_sequences];
+    size_t starts[4];
+    uint32_t *ids = (uint32_t *)calloc(LATE + n, sizeof *ids);
+    if (!ids) exit(2);
+    memcpy(ids + LATE, t.ids, n * sizeof *ids);
+    for (size_t i = 0; i <= t.n_sequences; i++) starts[i] = LATE + t.starts[i];
+    late.ids = ids;
+    late.starts = starts;
+    memset(&desc, 0, sizeof desc);
+    desc.calibration = &t;
+    desc.remove = 1;
+    desc.until.unit = FC_UNIT_PERPLEXITY;
+    desc.until.most = 1e6;
+    for (int i = 0; i < 2; i++) {
+        desc.evaluation = i ? &late : &t;
+        fc_plan *p = fc_prune(m, &desc, &err);
+        if (T_OK(p != NULL, "%d: %s", i, err.msg)) perplexities[i] = fc_plan_about(p)->perplexity;
+        fc_plan_free(p);
+        T_OK(fc_prune_estimate(m, &desc, &estimates[i], &err) == FC_OK, "%d: %s", i, err.msg);
+    }
+    T_OK(perplexities[0] > 0 && !memcmp(&perplexities[0], &perplexities[1], sizeof *perplexities),
+         "%g late, %g early", perplexities[1], perplexities[0]);
+    T_OK(estimates[0].memory_bytes == estimates[1].memory_bytes, "%g bytes late, %g early",
+         (double)estimates[1].memory_bytes, (double)estimates[0].memory_bytes);
+    free(ids);
+    fc_tokens_free(&t);
+    fc_model_close(m);
+}
+
 /* one-shot goes by the first scores, random by its seed; both score what goes exactly. */
 static void test_orders(const char *path) {
     fc_model *m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO);
@@ -996,6 +1093,8 @@ int main(int argc, char **argv) {
     test_candidates("tests/data/llama_f16_sharded");
     for (int i = 0; i < FC_SEARCH_COUNT; i++)
         test_resume("tests/data/llama_f32_bias", (fc_search)i);
+    test_resume_early("tests/data/llama_f32_bias");
+    test_late_evaluation("tests/data/llama_f32_bias");
     test_orders("tests/data/llama_f16_sharded");
     test_turned("tests/data/llama_f16_sharded", FC_COMPUTE_F32);
     test_turned("tests/data/llama_bf16_old_config", FC_COMPUTE_AUTO);
