@@ -89,7 +89,7 @@
      FINERCUT_NO_QUANTS     51   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
      FINERCUT_ASSERT(x)     for internal invariants (default: assert); input is never checked by it
    Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
-   and chosen at run time. -ffast-math is refused: it breaks the checks for NaN.
+   and chosen at run time. -ffast-math, or a part of it, is refused: it breaks the checks for NaN.
    With FINERCUT_STATIC the compiler drops what a program does not call; the switches drop what it
    would have to keep, as which files come is known at run time only. Without all eleven parts 197
    KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 172 (`make sizes`).
@@ -130,7 +130,9 @@
      Nothing is printed, nothing exits, and there is no global state: errors are safe with threads.
 
    MEMORY
-     fc_alloc hooks see every allocation, but for handles and paths of files in the default fc_io.
+     fc_alloc hooks see every allocation of the library, but for the default fc_io's handles and
+     paths, some hundred bytes each; what the C library takes for itself (qsort, folders, the local
+     time) they do not see.
      Handles are freed by their close or free function (NULL allowed); results that are arrays
      (fc_tokens, fc_text) by fc_tokens_free and fc_text_free. Weights stay in the mapped file, and
      panels of them are decoded as they are used. Only a generator copies them, as it comes to its
@@ -519,14 +521,15 @@ typedef struct fc_tokens {
     fc_alloc alloc;       /* what owns the arrays */
 } fc_tokens;
 
-FINERCUT_API void fc_tokens_free(fc_tokens *tokens); /* NULL and zeroed allowed; leaves it zeroed */
+/* NULL and zeroed allowed; leaves it zeroed. Only of what the library made. */
+FINERCUT_API void fc_tokens_free(fc_tokens *tokens);
 /* The sequences of `first`, then those of `second`. */
 FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *second, fc_tokens *out,
                                     fc_error *err);
 
 /* Bytes, terminated. */
 typedef struct fc_text { char *bytes; size_t length; fc_alloc alloc; } fc_text;
-FINERCUT_API void fc_text_free(fc_text *text); /* NULL and zeroed allowed; leaves it zeroed */
+FINERCUT_API void fc_text_free(fc_text *text); /* as fc_tokens_free */
 
 typedef struct fc_tokenizer fc_tokenizer;
 
@@ -1203,7 +1206,7 @@ typedef struct fc_generated {
     fc_text text;          /* what follows the prompt, terminated; invalid UTF-8 became U+FFFD */
     uint32_t n_prompt;     /* tokens of the prompt, with what the tokeniser puts before it */
     uint32_t n_kept;       /* of these, the first that desc.generator had */
-    uint32_t n_tokens;     /* generated, without the end token */
+    uint32_t n_tokens;     /* generated, without the end token; after a failure too, as seconds */
     int ended;             /* 1: by an end token */
     double prompt_seconds; /* until the first token, */
     double seconds;        /* and for the others */
@@ -1278,7 +1281,8 @@ FINERCUT_API void fc_tasks_close(fc_tasks *t); /* NULL allowed */
 #endif
 
 /* ---------------------------------------------------------------------------------------------
-   Kernels: the arithmetic by itself. Arrays are row-major float32 unless said, of any alignment. */
+   Kernels: the arithmetic by itself. Arrays are row-major float32 unless said, of any alignment
+   that their type has; `w` and `row` of any. */
 /* y [m, n] = x [m, k] times the transpose of w [n, k], whose rows are stored one after the other in
    `type` (any that fc_decode reads; k a multiple of its block). */
 typedef struct fc_product {
@@ -1545,8 +1549,8 @@ typedef struct fc_study_info { /* what it takes: of the whole, and what is there
 
 typedef struct fc_study fc_study;
 
-/* Checks everything, reads what is there and measures the speed; nothing is written. Close it
-   before the model. */
+/* Checks everything, reads what is there and measures the speed; nothing is written. What `desc`
+   points to must stay until fc_study_close. Close it before the model. */
 FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_error *err);
 FINERCUT_API const fc_study_info *fc_study_about(const fc_study *s);
 /* Does what is left; other runs on the folder are an error until this one is closed. Stopped, or
@@ -1563,7 +1567,7 @@ FINERCUT_API void fc_study_close(fc_study *s); /* NULL allowed */
    Easy: one call from files to a file, made of the calls above. */
 /* Prunes the model at `model_path` by desc (its `calibration` is ignored and may be NULL) with 10
    x 256 tokens of the text at `text_path`, or as many as the model has positions, and saves the
-   plan. `env` NULL = defaults. */
+   plan; where it is cancelled, too, if it has done a step. `env` NULL = defaults. */
 FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path,
                                    const fc_prune_desc *desc, const char *plan_path,
                                    const fc_env *env, fc_error *err);
@@ -1578,8 +1582,10 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #ifndef FINERCUT_IMPLEMENTATION_DONE
 #define FINERCUT_IMPLEMENTATION_DONE
 
-#if defined(__FAST_MATH__) && !defined(FINERCUT_ALLOW_FAST_MATH)
-#  error "finercut.h: -ffast-math breaks its NaN checks and its equal bits; build without it"
+#if (defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) ||    \
+     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(_M_FP_FAST)) &&            \
+    !defined(FINERCUT_ALLOW_FAST_MATH)
+#  error "finercut.h: -ffast-math, or a part of it, breaks its NaN checks and equal bits"
 #endif
 
 #include <errno.h>
@@ -1678,6 +1684,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 // Where this does not compile, a system header came first (see the top of this file).
 typedef char fci_compiler_files_beyond_2_gib[sizeof(off_t) >= 8 ? 1 : -1];
 #elif FCI_WINDOWS
+#  ifdef hyper // and small, of RPC
+#    error "finercut.h: include it before <windows.h>, or define WIN32_LEAN_AND_MEAN"
+#  endif
 #  ifndef WIN32_LEAN_AND_MEAN
 #    define WIN32_LEAN_AND_MEAN
 #  endif
@@ -3547,6 +3556,8 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FC
 FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
 // FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err is clear.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
+// A result is empty until it is there: safe to free, whatever fails.
+#define FCI_EMPTY(out) ((out) ? (void)memset((out), 0, sizeof *(out)) : (void)0)
 // Both public functions of an enum whose values count from 0.
 #define FCI_ENUM(type, what, names)                                                                \
     FINERCUT_API const char *type##_name(type value) {                                             \
@@ -4388,7 +4399,7 @@ typedef struct fci_file {
     void *handle;
     const void *data; // NULL: an empty file
     uint64_t size;
-    bool mapped;
+    bool open, mapped; // open: by the io, whose handle may be NULL
     char name[256]; // the last part of the path, for errors
 } fci_file;
 
@@ -4544,7 +4555,7 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
 }
 
 FCI_FN void fci_file_close(fci_file *f) {
-    if (f->c && f->c->files) f->data = f->handle = NULL; // the caller's
+    if (f->c && f->c->files) f->data = NULL; // the caller's
     if (f->data && f->mapped) f->c->io.unmap(f->c->io.user, f->handle, f->data, f->size);
     else if (f->data) {
         union {
@@ -4554,7 +4565,7 @@ FCI_FN void fci_file_close(fci_file *f) {
         p.in = f->data;
         fci_free(f->c, p.out);
     }
-    if (f->handle) f->c->io.close(f->c->io.user, f->handle);
+    if (f->open) fci_input_close(f->c, f->handle);
     memset(f, 0, sizeof *f);
 }
 
@@ -4577,10 +4588,8 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
     f->c = c;
     snprintf(f->name, sizeof f->name, "%s", fci_base_name(path));
     int error = fci_input_open(c, path, &f->handle, &f->size);
-    if (error) {
-        f->handle = NULL;
-        return fci_io_error(err, path, "open", error);
-    }
+    if (error) return fci_io_error(err, path, "open", error);
+    f->open = true;
     if (f->size > fci_min(limit, SIZE_MAX)) {
         uint64_t size = f->size;
         fci_file_close(f);
@@ -5223,9 +5232,9 @@ FINERCUT_API fc_code fc_file_read(const char *path, const fc_env *env, fc_text *
     fci_context c;
     char *bytes = NULL;
     size_t length = 0;
+    FCI_EMPTY(out);
     if (fci_need(path && out, "fc_file_read", "a path and a place for the text", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     fc_code code = fci_context_checked(&c, env, err);
     if (!code)
         code = c.io.open == fci_platform_open
@@ -10870,10 +10879,10 @@ FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
                                  unsigned flags, fc_tokens *out, fc_error *err) {
     fci_tokenizer_run run;
+    FCI_EMPTY(out);
     if (fci_need(t && (text || length == 0) && out, "fc_tokenize",
                  "a tokenizer, a text and a place for the ids", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     if (flags & ~FINERCUT_TOKENIZE_SPECIAL)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokenize: unknown flags %u", flags);
     fc_code code = fci_tokenizer_utf8(text, length, err);
@@ -10913,13 +10922,13 @@ FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, s
     fci_buffer b;
     bool first = true;
     size_t start = 0;
+    FCI_EMPTY(out);
     if (fci_need(t && (ids || n == 0) && out, "fc_detokenize",
                  "a tokenizer, ids and a place for the text", err))
         return FC_ERR_ARGUMENT;
     const fci_tokenizer_decoder *d = &t->decoder;
     size_t k = d->strip.n;
     memset(&b, 0, sizeof b);
-    memset(out, 0, sizeof *out);
     b.c = &t->context;
     fci_puts(&b, "");
     for (size_t i = 0; i < n; i++) {
@@ -17350,8 +17359,8 @@ FCI_FN fc_code fci_peak_run(const fci_context *c, fci_peak_fn loop, size_t bytes
 FINERCUT_API fc_code fc_peak(fc_compute compute, const fc_env *env, fc_peak_info *out,
                              fc_error *err) {
     fci_context c;
+    FCI_EMPTY(out);
     if (fci_need(out, "fc_peak", "a place for the result", err)) return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     fc_code code = fci_known("compute", (int)compute, FC_COMPUTE_COUNT, err);
     if (!code) code = fci_context_begin(&c, env, err);
     if (code) return code;
@@ -20153,10 +20162,10 @@ FCI_FN fc_code fci_tokens_cut(const fc_alloc *alloc, const fc_tokens *text, size
 
 FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
                                        fc_error *err) {
+    FCI_EMPTY(out);
     if (fci_need(text && text->ids && text->starts && out, "fc_tokens_windows",
                  "tokens and a place for the windows", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     if (fci_tokens_grow(text, err)) return FC_ERR_ARGUMENT;
     return fci_tokens_cut(&text->alloc, text, length, SIZE_MAX, out, err);
 }
@@ -20216,10 +20225,10 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
                                         fc_tokens *out, fc_error *err) {
     fci_context c;
     fc_tokens whole;
+    FCI_EMPTY(out);
     if (fci_need(t && (text || length_bytes == 0) && out, "fc_calibration_cut",
                  "a tokenizer, a text and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     if (samples == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
     fc_code code = fci_tokenizer_utf8(text, length_bytes, err);
@@ -20246,10 +20255,10 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
     fci_context c;
     const fci_json *root;
     size_t n_ids = 0, n = 0;
+    FCI_EMPTY(out);
     if (fci_need((text || length == 0) && out, "fc_tokens_parse_json",
                  "a text and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     fc_code code = fci_context_checked(&c, env, err);
     fci_arena arena = {&c, NULL};
     if (!code)
@@ -20294,6 +20303,8 @@ FINERCUT_API fc_code fc_tokens_parse_json(const char *text, size_t length, const
 
 // The token that ends an answer; false: no single token does.
 FCI_FN bool fci_chat_end(const fc_chat *c, uint32_t *id);
+// FC_ERR_ARGUMENT where a chat is another model's; NULL is nobody's.
+FCI_FN fc_code fci_chat_belongs(const fc_chat *c, const fc_model *m, fc_error *err);
 
 // ---- private to this section
 
@@ -20910,6 +20921,12 @@ FCI_FN fc_code fci_chat_find_end(fc_chat *c, fc_error *err) {
     return FC_OK;
 }
 
+FCI_FN fc_code fci_chat_belongs(const fc_chat *c, const fc_model *m, fc_error *err) {
+    return !c || c->m == m ? FC_OK
+                           : fci_fail(err, FC_ERR_ARGUMENT, 0,
+                                      "chat: expected one of this model, got another model's");
+}
+
 FCI_FN bool fci_chat_end(const fc_chat *c, uint32_t *id) {
     *id = c->end;
     return c->has_end;
@@ -21206,10 +21223,10 @@ FCI_FN fc_code fci_chat_render(const fc_chat *c, const fc_message *messages, siz
 
 FINERCUT_API fc_code fc_chat_render(const fc_chat *c, const fc_message *messages, size_t n,
                                     int prompt, fc_text *out, fc_error *err) {
+    FCI_EMPTY(out);
     if (fci_need(c && messages && n && out, "fc_chat_render",
                  "a chat, messages and a place for the text", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     fci_buffer b = fci_buffer_of(&c->m->c);
     const fc_code code = fci_chat_render(c, messages, n, prompt != 0, &b, err);
     if (!code) return fci_file_give(&b, FC_OUTPUT_ANY, NULL, out, err);
@@ -21417,10 +21434,10 @@ FCI_FN fc_code fci_chat_lines(const fc_chat *c, const char *field, fci_json_line
 
 FINERCUT_API fc_code fc_lines_chat(const fc_chat *c, const char *text, size_t length,
                                    fc_tokens *out, fc_error *err) {
+    FCI_EMPTY(out);
     if (fci_need(c && (text || length == 0) && out, "fc_lines_chat",
                  "a chat, a text and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     fci_json_lines lines = {text, length, 0, 0, {&c->m->c, NULL}};
     fci_buffer ids = fci_buffer_of(&c->m->c);
     fc_code code = fci_chat_lines(c, NULL, &lines, &ids, err);
@@ -21435,10 +21452,10 @@ FINERCUT_API fc_code fc_lines_chat(const fc_chat *c, const char *text, size_t le
 FINERCUT_API fc_code fc_lines_text(const char *text, size_t length, const char *field,
                                    const fc_env *env, fc_text *out, fc_error *err) {
     fci_context c;
+    FCI_EMPTY(out);
     if (fci_need((text || length == 0) && field && out, "fc_lines_text",
                  "a text, a field and a place for its texts", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     fc_code code = fci_context_checked(&c, env, err);
     if (code) return code;
     fci_json_lines lines = {text, length, 0, 0, {&c, NULL}};
@@ -23990,7 +24007,9 @@ FCI_FN fc_code fci_form_read_budget(fc_plan *p, const fci_json *root, fc_error *
     if (v && !fci_json_is(v, FCI_JSON_STRING)) return fci_json_bad(err, v, "keep", "names");
     char *keep = v ? fci_arena_copy(&p->arena, v->text, err) : NULL;
     if (v && !keep) return FC_ERR_MEMORY;
-    if (v && (strlen(keep) != v->text.n || fci_plan_keep(p, keep, NULL)))
+    if (v) code = fci_plan_keep(p, keep, err);
+    if (code == FC_ERR_MEMORY) return code;
+    if (v && (strlen(keep) != v->text.n || code))
         return fci_json_bad(err, v, "keep", "names of sublayers of the model");
     for (int u = FC_UNIT_PARAMS; u <= FC_UNIT_TIME && !code; u++)
         code = fci_form_read_costs(p, (fc_unit)u, fci_json_get(object, fc_unit_name((fc_unit)u)),
@@ -24696,12 +24715,12 @@ FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
     fc_eval_desc defaults;
     fc_error own;
     if (!err) err = &own; // ranks tell each other
+    FCI_EMPTY(out);
     if (fci_need(m && out, "fc_eval_sequences", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     if (fci_known("protocol", (int)desc->protocol, FC_PROTOCOL_COUNT, err)) return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
@@ -24724,6 +24743,7 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
                                         const uint8_t *mask, const fc_watch *watch,
                                         fc_perplexity *out, fc_error *err) {
     fc_eval_desc desc;
+    FCI_EMPTY(out);
     if (fci_need(m && out, "fc_eval_perplexity", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
     memset(&desc, 0, sizeof desc);
@@ -24738,7 +24758,7 @@ FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, si
                                      fc_error *err) {
     const bool theirs = protocol == FC_PROTOCOL_LLAMA_CPP;
     fc_tokens whole;
-    if (out) memset(out, 0, sizeof *out);
+    FCI_EMPTY(out);
     if (fci_need(t && (text || !length_bytes) && out, "fc_eval_windows",
                  "a tokenizer, a text and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
@@ -24899,6 +24919,7 @@ FINERCUT_API fc_code fc_distances(fc_model *m, const fc_tokens *calibration, con
                                   const fc_watch *watch, double out[FC_METRIC_COUNT],
                                   fc_error *err) {
     fc_eval_desc d;
+    if (out) memset(out, 0, FC_METRIC_COUNT * sizeof *out);
     if (fci_need(m && out, "fc_distances", "a model and a place for the distances", err) ||
         fci_healed_refuse(m, "fc_distances", err))
         return FC_ERR_ARGUMENT;
@@ -26985,7 +27006,7 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     code = fci_plan_parameters(s->plan, m, err);
     if (!code) code = fci_plan_keep(s->plan, desc->keep, err);
     if (!code && desc->resume) code = fci_search_resume(s->plan, desc, m, err);
-    if (!code && verify) code = fc_model_verify(m, &hashing, err); // where it stops, steps are there
+    if (!code && verify) code = fc_model_verify(m, &hashing, err); // may be cancelled
     if (!code && verify && desc->resume) code = fci_plan_content(desc->resume, m, err);
     if (!code) memcpy(info->model.content, m->content, sizeof m->content);
     return code || !s->ranks.of ? code : fci_search_agree(s, err);
@@ -27619,10 +27640,10 @@ FCI_FN fc_code fci_estimate_of(fc_model *m, const fc_prune_desc *d, fci_estimate
 FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, fc_estimate *out,
                                        fc_error *err) {
     fci_estimate_pace pace;
+    FCI_EMPTY(out);
     if (fci_need(m && desc && out, "fc_prune_estimate", "a model, a description and a place for "
                  "the result", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     if (fci_model_plain(m, "fc_prune_estimate", err)) return FC_ERR_ARGUMENT;
     memset(&pace, 0, sizeof pace);
     const fc_code code = fci_estimate_of(m, desc, &pace, out, err);
@@ -27976,9 +27997,9 @@ FCI_FN fc_code fci_generate_prefix(const fc_model *m, uint32_t *id, fc_error *er
 
 FINERCUT_API fc_code fc_end_tokens(const fc_model *m, fc_tokens *out, fc_error *err) {
     fci_generate_ends e;
+    FCI_EMPTY(out);
     if (fci_need(m && out, "fc_end_tokens", "a model and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     fc_code code = fci_generate_ends_find(m, false, &e, err);
     if (!code) code = fci_tokens_tokens(&m->c, 1, e.n, out, err);
     if (code) return code;
@@ -28191,6 +28212,7 @@ FINERCUT_API fc_code fc_tokens_own(fc_model *m, const fc_own_desc *desc, fc_toke
                                    fc_error *err) {
     fc_own_desc defaults;
     fci_watch watch;
+    FCI_EMPTY(out);
     if (fci_need(m && out, "fc_tokens_own", "a model and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
     memset(&defaults, 0, sizeof defaults);
@@ -28267,24 +28289,25 @@ FCI_FN int fci_generate_stream_tick(void *user, double units) {
 FCI_FN fc_code fci_generate_tokens(fc_generator *g, fci_generate_stream *s,
                                    const fci_generate_ends *ends, uint32_t most, fc_generated *out,
                                    fc_error *err) {
-    double start = fci_platform_seconds();
-    for (; out->n_tokens < most && !out->ended; out->n_tokens++) {
-        uint32_t id;
-        fc_code code = fc_generator_next(g, &s->desc->sampling, &id, err);
-        if (code) return code;
-        if (out->n_tokens == 0) {
-            out->prompt_seconds = fci_platform_seconds() - start;
-            start = fci_platform_seconds();
+    double start = fci_platform_seconds(), *seconds = &out->prompt_seconds; // what is running
+    fc_code code = FC_OK;
+    while (!code && out->n_tokens < most && !out->ended) {
+        uint32_t id = 0;
+        code = fc_generator_next(g, &s->desc->sampling, &id, err);
+        if (code) break;
+        if (seconds != &out->seconds) {
+            *seconds = fci_platform_seconds() - start;
+            start += *seconds;
+            seconds = &out->seconds;
         }
         for (uint32_t i = 0; i < ends->n; i++)
             if (ends->ids[i] == id) out->ended = 1;
         if (out->ended) break;
+        s->done = (double)++out->n_tokens / (double)most;
         code = fci_generate_stream_add(s, id, err);
-        if (code) return code;
-        s->done = (double)(out->n_tokens + 1) / (double)most;
     }
-    out->seconds = fci_platform_seconds() - start;
-    return fci_generate_stream_flush(s, true, err);
+    *seconds = fci_platform_seconds() - start;
+    return code ? code : fci_generate_stream_flush(s, true, err);
 }
 
 // The prompt's tokens, with the post-processor's prefix but not its suffix; a chat's has all.
@@ -28311,9 +28334,10 @@ FCI_FN fc_code fci_generate_prompt(fc_model *m, const fci_generate_stream *s, co
 // What ends the text: the model's end tokens, in a chat what ends a turn, too.
 FCI_FN fc_code fci_generate_stops(const fc_model *m, const fc_chat *chat, fci_generate_ends *e,
                                   fc_error *err) {
-    const fc_code code = fci_generate_ends_find(m, false, e, err);
+    fc_code code = fci_generate_ends_find(m, false, e, err);
 #ifndef FINERCUT_NO_CHAT
     uint32_t id;
+    if (!code) code = fci_chat_belongs(chat, m, err);
     if (!code && chat && e->n < sizeof e->ids / sizeof *e->ids && fci_chat_end(chat, &id) &&
         id < m->hyper.vocab)
         e->ids[e->n++] = id;
@@ -28352,15 +28376,18 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
     fci_generate_stream s;
     fci_generate_ends ends;
     if (!err) err = &own;
+    FCI_EMPTY(out);
     if (fci_need(m && (prompt || length == 0) && out, "fc_generate",
                  "a model, a prompt and a place for the text", err))
         return FC_ERR_ARGUMENT;
     memset(&defaults, 0, sizeof defaults);
-    memset(out, 0, sizeof *out);
     memset(&s, 0, sizeof s);
     s.desc = desc ? desc : &defaults;
     const uint32_t most = s.desc->max_tokens ? s.desc->max_tokens : 64;
     fc_code code = fci_generate_check(&s.desc->sampling, err);
+    if (!code && s.desc->generator && s.desc->generator->m != m)
+        code = fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "generator: expected one of this model, got another model's");
     if (code) return code;
     s.t = fc_model_tokenizer(m, err);
     if (!s.t) return err->code;
@@ -29113,6 +29140,9 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     memset(&env, 0, sizeof env);
     memset(&file, 0, sizeof file);
     fc_code code = fc_task_find(desc->name, &r.kind, err);
+#ifndef FINERCUT_NO_CHAT
+    if (!code) code = fci_chat_belongs(desc->chat, t->m, err);
+#endif
     if (code) return code;
     env.alloc = c->alloc;
     env.io = c->io;
@@ -29602,9 +29632,9 @@ FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const fc_speed_desc *desc, fc_
     fci_evaluation v;
     fci_speed_job j;
     fc_tokens ids;
+    FCI_EMPTY(out);
     if (fci_need(m && out, "fc_speed_prompt", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     memset(&v, 0, sizeof v);
     memset(&j, 0, sizeof j);
     const fc_speed_desc d = fci_speed_asked(m, desc, 256);
@@ -29656,9 +29686,9 @@ FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, f
     fci_watch watch;
     fc_error own;
     if (!err) err = &own;
+    FCI_EMPTY(out);
     if (fci_need(m && out, "fc_speed_generate", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
     const fc_speed_desc d = fci_speed_asked(m, desc, 128);
     if (d.tokens == UINT32_MAX)
@@ -29701,6 +29731,7 @@ FCI_FN void fci_speed_buffers(fci_speed_job *j, fci_group *g) {
 
 FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_speed_desc *desc,
                                      fc_speed *out, fc_error *err) {
+    FCI_EMPTY(out);
     if (fci_need(m && p && p->w && out, "fc_speed_matmul", "a model, w and a place for the result",
                  err))
         return FC_ERR_ARGUMENT;
@@ -29709,7 +29740,6 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
     const fc_speed_desc d = fci_speed_asked(m, desc, 1);
     fci_speed_job j;
     fci_watch watch;
-    memset(out, 0, sizeof *out);
     memset(&j, 0, sizeof j);
     fc_code code = fci_matmul_check(p, err);
     if (!code && (rows == 0 || k == 0 || n == 0))
@@ -31298,6 +31328,7 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     fc_heal_result healed;
     fc_error own;
     if (!err) err = &own;
+    FCI_EMPTY(out);
     if (fci_need(m && desc, "fc_heal", "a model and a description", err)) return FC_ERR_ARGUMENT;
     memset(&healed, 0, sizeof healed);
     fc_code code = fci_model_plain(m, "fc_heal", err);
@@ -38678,6 +38709,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
         return FC_ERR_ARGUMENT;
     if (env) model_desc.env = *env;
     if (desc) with_text = *desc;
+    const size_t n_done = with_text.resume ? with_text.resume->info.n_steps : 0;
     const char *const inputs[] = {model_path, text_path};
     if (fc_output_check(plan_path, FC_OUTPUT_PLAN, inputs, 2, env, err)) return err->code;
     if (!with_text.resume && fc_plan_replaceable(plan_path, env, err)) return err->code;
@@ -38690,7 +38722,10 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
         if (!with_text.calibration_name) with_text.calibration_name = text_path;
         plan = fc_prune(m, &with_text, err);
     }
-    if (plan && err->code == FC_OK) fc_plan_save(plan, plan_path, err);
+    if (plan && (!err->code || plan->info.n_steps > n_done)) { // cancelled: what is new
+        const fc_error result = *err;
+        if (!fc_plan_save(plan, plan_path, err)) *err = result;
+    }
     fc_plan_free(plan);
     fc_tokens_free(&calibration);
     fc_text_free(&text);
@@ -38745,6 +38780,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_EACH_6
 #undef FCI_EACH_PAIR
 #undef FCI_EACH_SQUARE
+#undef FCI_EMPTY
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_WORK
 #undef FCI_ENUM

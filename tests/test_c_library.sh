@@ -51,4 +51,20 @@ Linux | *BSD | Darwin)
 *) t_skip "POSIX's headers" "this is no POSIX system" ;;
 esac
 t_ok "only FINERCUT_ and FC_ macros stay" leaks
+
+# Reads the implementation with FLAG...; fails, and says WORDS.
+refuses() {
+    words=$1
+    shift
+    if "$CC" -std=c99 "$@" -E "$t_dir/impl.c" >"$t_dir/impl.i" 2>"$t_dir/err"; then
+        echo "accepted: $*"
+        return 1
+    fi
+    grep -q "$words" "$t_dir/err" || { echo "$*:" && cat "$t_dir/err" && return 1; }
+}
+for flag in -ffast-math -ffinite-math-only -D__ASSOCIATIVE_MATH__ -D__RECIPROCAL_MATH__ \
+    -D_M_FP_FAST; do
+    t_ok "$flag is refused" refuses 'breaks its NaN checks' "$flag"
+done
+t_ok "a whole windows.h before it is refused" refuses 'before <windows.h>' -D_WIN32 -Dhyper=__int64
 t_end test_c_library

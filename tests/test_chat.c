@@ -733,6 +733,44 @@ static void test_misuse(void) {
     free(settings);
 }
 
+// A chat is of one model.
+static void test_other_model(void) {
+    char *settings = settings_of(CHATML);
+    fc_model *m = open_with("tokenizer_config.json", settings, NULL),
+             *other = open_with("tokenizer_config.json", settings, NULL);
+    fc_chat *c = m ? fc_chat_open(m, NULL, &err) : NULL;
+    fc_generate_desc desc;
+    fc_generated out;
+    fc_task_desc task;
+    static const char line[] = "{\"query\":\"One\",\"choices\":[\" two\",\" three\"],\"gold\":0}";
+    memset(&desc, 0, sizeof desc);
+    desc.chat = c;
+    desc.max_tokens = 2;
+    memset(&task, 0, sizeof task);
+    task.name = "choices";
+    task.path = task.text = line;
+    task.length = sizeof line - 1;
+    task.chat = c;
+    for (int i = 0; c && i < 2; i++) {
+        fc_model *of = i ? other : m;
+        const fc_code want = i ? FC_ERR_ARGUMENT : FC_OK;
+        const char *words = i ? "chat: expected one of this model" : "";
+        T_OK(fc_generate(of, "<|im_start|>user", 16, &desc, &out, &err) == want &&
+                 err.code == want && strstr(err.msg, words),
+             "generate: %s", err.msg);
+        fc_text_free(&out.text);
+        fc_tasks *t = fc_tasks_open(of, &task, 1, &err);
+        T_OK((t != NULL) == (i == 0) && err.code == want && strstr(err.msg, words), "tasks: %s",
+             err.msg);
+        fc_tasks_close(t);
+    }
+    T_OK(c != NULL, "%s", err.msg);
+    fc_chat_close(c);
+    fc_model_close(m);
+    fc_model_close(other);
+    free(settings);
+}
+
 // Every allocation that fails is an error, and nothing stays.
 static void test_memory(void) {
     memory world;
@@ -784,6 +822,7 @@ int main(void) {
     test_generator();
     test_tasks();
     test_misuse();
+    test_other_model();
     test_memory();
     for (int i = 0; i < 3; i++) free((void *)(uintptr_t)files[i].data);
     return t_end("chat");

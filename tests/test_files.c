@@ -166,7 +166,47 @@ static void test_unlisted(void) {
 #endif
 }
 
+static int numbered_open(void *user, const char *path, void **file, uint64_t *size) {
+    (void)path;
+    ++*(int *)user;
+    *file = NULL;
+    *size = 2;
+    return 0;
+}
+
+static int numbered_read(void *user, void *file, void *buffer, uint64_t offset, size_t length) {
+    (void)user, (void)offset;
+    memset(buffer, 'x', length);
+    return file != NULL;
+}
+
+static void numbered_close(void *user, void *file) {
+    (void)file;
+    --*(int *)user;
+}
+
+// A handle of the caller's may be anything, NULL too: what was opened is closed.
+static void test_null_handles(void) {
+    fc_env env;
+    fc_error err;
+    fc_text text;
+    int open = 0, there = 0;
+    memset(&env, 0, sizeof env);
+    env.io.open = numbered_open;
+    env.io.read_at = numbered_read;
+    env.io.close = numbered_close;
+    env.io.user = &open;
+    T_OK(fc_file_read("x", &env, &text, &err) == FC_OK && text.length == 2 && open == 0,
+         "%d open after reading: %s", open, err.msg);
+    fc_text_free(&text);
+    T_OK(fc_file_there("x", &env, &there, &err) == FC_OK && there && open == 0, "%d open: %s", open,
+         err.msg);
+    T_OK(!fc_plan_load("x", &env, &err) && err.code == FC_ERR_FORMAT && open == 0,
+         "%d open after a plan: %s", open, err.msg);
+}
+
 int main(void) {
+    test_null_handles();
     (void)t_shared;
     (void)memory_env;
     test_optional();

@@ -359,10 +359,24 @@ static void test_text(void) {
     h.stop_after = 3;
     desc.piece = hear;
     desc.user = &h;
+    size_t n = 0;
+    desc.generator = fc_generator_open(m, NULL, 0, &err);
     T_OK(fc_generate(m, "And the", 7, &desc, &out, &err) == FC_ERR_CANCELLED && h.pieces == 3 &&
              out.text.length == h.n,
          "cancelled: %s", err.msg);
+    fc_generator_tokens(desc.generator, &n);
+    T_OK(out.n_tokens == n - out.n_prompt && out.prompt_seconds > 0 && out.seconds > 0,
+         "cancelled: %u tokens of %u, %g s and %g s", out.n_tokens, (uint32_t)n - out.n_prompt,
+         out.prompt_seconds, out.seconds);
     fc_text_free(&out.text);
+    fc_model *other = open_model("examples/demo", FC_COMPUTE_AUTO, 1, FC_SIMD_AUTO, 0);
+    T_OK(other && fc_generate(other, "And the", 7, &desc, &out, &err) == FC_ERR_ARGUMENT &&
+             strstr(err.msg, "generator: expected one of this model") &&
+             fc_generator_tokens(desc.generator, NULL)[n - 1] < 512,
+         "another model's generator: %s", err.msg);
+    fc_model_close(other);
+    fc_generator_close(desc.generator);
+    desc.generator = NULL;
     T_OK(fc_generate(m, "", 0, NULL, &out, &err) == FC_ERR_ARGUMENT && strstr(err.msg, "prompt"),
          "an empty prompt: %s", err.msg);
     T_OK(fc_generate(m, "\xff", 1, NULL, &out, &err) == FC_ERR_FORMAT && strstr(err.msg, "prompt"),

@@ -768,6 +768,61 @@ static void test_kernels(void) {
              "metric %d of nothing is no number", metric);
 }
 
+// Results are empty after a call that got NULL for a handle or an input, so they can be freed.
+#define EMPTY(out, call)                                                                           \
+    do {                                                                                           \
+        const unsigned char *bytes = (const unsigned char *)&(out);                                \
+        size_t n = 0;                                                                              \
+        memset(&(out), 1, sizeof(out));                                                            \
+        REFUSED(ARGUMENT, call, "expected");                                                       \
+        while (n < sizeof(out) && !bytes[n]) n++;                                                  \
+        T_OK(n == sizeof(out), #call ": byte %d of the result is as it was", (int)n);              \
+    } while (0)
+
+static void test_empty(void) {
+    fc_text text;
+    fc_tokens tokens;
+    fc_generated generated;
+    fc_perplexity perplexity;
+    fc_estimate estimate;
+    fc_heal_result healed;
+    fc_speed speed;
+    fc_peak_info peak;
+    double distances[FC_METRIC_COUNT];
+    fc_env part;
+    memset(&part, 0, sizeof part);
+    part.simd_max = (fc_simd)99;
+    EMPTY(text, fc_file_read(NULL, NULL, &text, &err));
+    EMPTY(text, fc_detokenize(NULL, NULL, 0, &text, &err));
+    EMPTY(text, fc_plan_save_memory(NULL, &text, &err));
+    EMPTY(text, fc_chat_render(NULL, NULL, 0, 0, &text, &err));
+    EMPTY(text, fc_lines_text(NULL, 1, NULL, NULL, &text, &err));
+    EMPTY(text, fc_report_svg_memory(NULL, &text, &err));
+    EMPTY(text, fc_report_csv_memory(NULL, &text, &err));
+    EMPTY(text, fc_report_page_memory(NULL, &text, &err));
+    EMPTY(tokens, fc_tokenize(NULL, "x", 1, 0, &tokens, &err));
+    EMPTY(tokens, fc_tokens_join(NULL, &good, &tokens, &err));
+    EMPTY(tokens, fc_tokens_windows(NULL, 4, &tokens, &err));
+    EMPTY(tokens, fc_calibration_cut(NULL, "x", 1, 1, 1, &tokens, &err));
+    EMPTY(tokens, fc_tokens_parse_json(NULL, 1, NULL, &tokens, &err));
+    EMPTY(tokens, fc_lines_chat(NULL, "", 0, &tokens, &err));
+    EMPTY(tokens, fc_eval_windows(NULL, "x", 1, FC_PROTOCOL_ALL, 1, &tokens, &err));
+    EMPTY(tokens, fc_end_tokens(NULL, &tokens, &err));
+    EMPTY(tokens, fc_tokens_own(NULL, NULL, &tokens, &err));
+    EMPTY(generated, fc_generate(NULL, "x", 1, NULL, &generated, &err));
+    EMPTY(perplexity, fc_eval_sequences(NULL, &good, NULL, &perplexity, &err));
+    EMPTY(perplexity, fc_eval_perplexity(NULL, &good, NULL, NULL, &perplexity, &err));
+    EMPTY(distances, fc_distances(NULL, &good, NULL, NULL, distances, &err));
+    EMPTY(estimate, fc_prune_estimate(NULL, NULL, &estimate, &err));
+    EMPTY(healed, fc_heal(NULL, NULL, &healed, &err));
+    EMPTY(speed, fc_speed_prompt(NULL, NULL, &speed, &err));
+    EMPTY(speed, fc_speed_generate(NULL, NULL, &speed, &err));
+    EMPTY(speed, fc_speed_matmul(NULL, NULL, NULL, &speed, &err));
+    memset(&peak, 1, sizeof peak);
+    REFUSED(ARGUMENT, fc_peak(FC_COMPUTE_F32, &part, &peak, &err), "simd_max");
+    T_OK(peak.gflops == 0 && peak.n_threads == 0, "a peak that failed");
+}
+
 int main(void) {
     uint32_t ids[] = {1, 2, 3, 4};
     size_t starts[] = {0, 4};
@@ -775,6 +830,7 @@ int main(void) {
     test_names();
     test_files();
     test_memory();
+    test_empty();
     model = fc_model_open("examples/demo", NULL, &err);
     if (T_OK(model != NULL, "the demo: %s", err.msg)) {
         test_chat();

@@ -578,6 +578,17 @@ static void test_memory(void) {
         T_OK(n > 0 && m.outputs[1].whole, "output %d: %ld allocations", what, n);
         memory_drop(&m, &m.outputs[1]);
     }
+    static const char kept[] =
+        "{\"format\":\"finercut-plan-1\",\"model\":{\"fingerprint\":\"00ff\",\"n_blocks\":4},"
+        "\"metric\":\"js\",\"candidates\":\"sublayers\",\"search\":\"race\",\"compute\":\"f32\","
+        "\"budget\":{\"keep\":\"attn.0\"},\"steps\":[]}";
+    for (n = 0; n < 10000; n++) {
+        allow(&m, n);
+        q = fc_plan_load_memory(kept, sizeof kept - 1, &env, &err);
+        if (q || !T_OK(err.code == FC_ERR_MEMORY, "keep, allocation %ld: %s", n, err.msg)) break;
+    }
+    T_OK(q && !strcmp(fc_plan_about(q)->keep, "attn.0"), "keep: %s", err.msg);
+    fc_plan_free(q);
     allow(&m, -1);
     fc_plan_free(p);
     memory_forget(&m);

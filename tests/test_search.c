@@ -726,7 +726,9 @@ static void test_resume(const char *path, fc_search search) {
     fc_model_close(scalar);
 }
 
-static int stop_in(void *user, const fc_progress *p) { return !strcmp(p->what, (const char *)user); }
+static int stop_in(void *user, const fc_progress *p) {
+    return !strcmp(p->what, (const char *)user);
+}
 
 /* What was resumed is all there where the search is cancelled before its first step: while the
    model is hashed, and while its sublayers are timed. */
@@ -994,6 +996,40 @@ static void test_log(const char *path) {
     fc_model_close(m);
 }
 
+/* fc_prune_file saves what a cancelled search has done, and no more often. */
+static void test_levels_cancelled(const char *text) {
+    static const char path[] = "build/test_levels.json";
+    char hashing[] = "hashing";
+    stopper stop = {1, 0, 0};
+    fc_error err;
+    fc_prune_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.search = FC_SEARCH_RANDOM;
+    desc.remove = 2;
+    desc.watch.progress = stop_at;
+    desc.watch.user = &stop;
+    fc_code code = fc_prune_file("examples/demo", text, &desc, path, NULL, &err);
+    fc_error read;
+    fc_plan *p = fc_plan_load(path, NULL, &read);
+    T_OK(code == FC_ERR_CANCELLED && err.code == code && strstr(err.msg, "1 of 2") && p &&
+             fc_plan_about(p)->n_steps == 1,
+         "cancelled after a step: %s; %s", err.msg, read.msg);
+    desc.resume = p;
+    desc.watch.progress = stop_in;
+    desc.watch.user = hashing;
+    remove(path);
+    code = fc_prune_file("examples/demo", text, &desc, path, NULL, &err);
+    fc_plan *q = fc_plan_load(path, NULL, &read);
+    T_OK(p && code == FC_ERR_CANCELLED && err.code == code && !q, "cancelled before one: %s",
+         err.msg);
+    fc_plan_free(q);
+    desc.watch.progress = NULL;
+    T_OK(p && fc_prune_file("examples/demo", text, &desc, path, NULL, &err) == FC_OK, "resumed: %s",
+         err.msg);
+    fc_plan_free(p);
+    remove(path);
+}
+
 /* The easy level of the interface. */
 static void test_levels(void) {
     fc_error err;
@@ -1020,6 +1056,7 @@ static void test_levels(void) {
          "other files: %s", err.msg);
     fc_plan_free(p);
     remove("build/test_levels.json");
+    test_levels_cancelled("build/test_levels.txt");
     remove("build/test_levels.txt");
     T_OK(fc_prune_file("examples/nothing", "examples/demo/calibration.txt", NULL, "build/none.json",
                        NULL, &err) == FC_ERR_IO,
