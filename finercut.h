@@ -1891,7 +1891,6 @@ FCI_FN int fci_platform_list(const char *path, int (*each)(void *user, const cha
                              void *user);
 // Free bytes in the file system of a folder; UINT64_MAX: unknown.
 FCI_FN uint64_t fci_platform_free_bytes(const char *folder);
-FCI_FN uint64_t fci_platform_room(const char *path); // where a file of that path goes
 // Whether both paths lead to one file (FINERCUT_NO_POSIX: or to files with the same bytes); a
 // missing one is no error.
 FCI_FN int fci_platform_compare(const char *a, const char *b, bool *same);
@@ -2208,13 +2207,6 @@ FCI_FN bool fci_platform_is_folder(const char *path) {
 FCI_FN bool fci_platform_same(const char *a, const char *b) {
     bool same;
     return fci_platform_compare(a, b, &same) == 0 && same;
-}
-
-FCI_FN uint64_t fci_platform_room(const char *path) {
-    char *folder = fci_platform_folder_of(path);
-    const uint64_t room = folder ? fci_platform_free_bytes(folder) : UINT64_MAX;
-    free(folder);
-    return room;
 }
 
 // >> platform
@@ -2628,6 +2620,8 @@ FCI_FN const char *fci_platform_beside(const void *file);
 FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p);
 // Gives all n bytes of it back, and its file with them.
 FCI_FN void fci_platform_scrap(void *p, uint64_t n);
+// Bytes free where the output of that path goes; UINT64_MAX: unknown, or it is a device.
+FCI_FN uint64_t fci_platform_room(const char *path);
 // The system's files.
 FCI_FN fc_io fci_platform_io(void);
 #if FCI_POSIX
@@ -3215,6 +3209,22 @@ FCI_FN int fci_platform_skip(void *file, uint64_t n) {
 #endif
 }
 
+FCI_FN uint64_t fci_platform_room(const char *path) {
+    char *target = NULL, *folder = NULL;
+    uint64_t room = UINT64_MAX;
+#if FCI_POSIX
+    bool device = false;
+    if (fci_platform_target(path, &target, &device) == 0 && !device)
+        folder = fci_platform_folder_of(target);
+#else
+    folder = fci_platform_folder_of(path);
+#endif
+    if (folder) room = fci_platform_free_bytes(folder);
+    free(folder);
+    free(target);
+    return room;
+}
+
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
 
 FCI_FN int fci_drafts_zeros(void *file, uint64_t n) {
@@ -3229,7 +3239,7 @@ FCI_FN int fci_platform_scratch(const char *folder, uint64_t n, void **p) {
     void *file;
     if (n > SIZE_MAX || n > INT64_MAX) return ENOMEM;
     if (n >= fci_platform_free_bytes(folder)) return ENOSPC;
-    char *path = fci_drafts_in(folder, "scratch");
+    char *path = fci_drafts_in(folder, "finercut-scratch");
     if (!path) return ENOMEM;
     int error = fci_platform_start(path, false, false, &file);
     free(path);
@@ -3328,7 +3338,7 @@ FCI_FN long fci_machine_allowed(long n) {
 
 #ifdef __linux__
 // What a control group (of cgroup version 1 or 2) may use, by its folder; spare: less what it uses,
-// but for the files that it caches. `least` where its limit is not below that, or is no number.
+// but for the files that it caches. At most `least`, which it is where there is no limit.
 FCI_FN double fci_machine_group(const char *folder, int version, bool spare, double least) {
     static const char *const names[2][2] = {{"memory.limit_in_bytes", "memory.usage_in_bytes"},
                                             {"memory.max", "memory.current"}};
@@ -3337,15 +3347,15 @@ FCI_FN double fci_machine_group(const char *folder, int version, bool spare, dou
     char path[1100], text[64];
     snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][0]);
     double most = strtod(fci_platform_peek(path, "", text, sizeof text), NULL);
-    if (!(most > 0 && most < least)) return least;
-    if (!spare) return most;
+    if (!(most > 0)) return least;
+    if (!spare) return fmin(most, least);
     snprintf(path, sizeof path, "%s/%s", folder, names[version - 1][1]);
     double used = strtod(fci_platform_peek(path, "", text, sizeof text), NULL);
     snprintf(path, sizeof path, "%s/memory.stat", folder);
     for (int i = 0; i < 2; i++)
         used -= strtod(fci_platform_peek(path, caches[version - 1][i], text, sizeof text), NULL);
     if (used > 0) most -= used;
-    return most > 1 ? most : 1;
+    return fmin(fmax(most, 1), least);
 }
 
 // The same of the process's group and all above it. The mount of a container shows its own group

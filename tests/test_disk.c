@@ -336,6 +336,7 @@ static void test_groups(void) {
     T_OK(fci_machine_group(folder, 2, false, 5000) == 4000, "a limit");
     T_OK(fci_machine_group(folder, 2, true, 5000) == 3300, "less what is used but cached files");
     T_OK(fci_machine_group(folder, 2, true, 3000) == 3000, "a lower limit above it");
+    T_OK(fci_machine_group(folder, 2, true, 3500) == 3300, "little left of a higher limit");
     put("memory.limit_in_bytes", "2000\n");
     put("memory.usage_in_bytes", "1500\n");
     put("memory.stat", "inactive_file 1\ntotal_inactive_file 400\ntotal_active_file 600\n");
