@@ -538,7 +538,9 @@ typedef struct fc_tokenizer fc_tokenizer;
 #define FINERCUT_TOKENIZE_SPECIAL 1u /* add what the post-processor adds (bos ...) */
 
 /* `path`: a tokenizer.json, a directory that holds one, or a GGUF file with a vocabulary. A token
-   has 4096 bytes at most. */
+   has 4096 bytes at most. tokenizer.json counts alone, as in the tokenizers library, where some
+   versions of transformers go by tokenizer_class or add_bos_token of tokenizer_config.json; with a
+   model that is told. */
 FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env, fc_error *err);
 FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files, size_t n_files,
                                                     const fc_env *env, fc_error *err);
@@ -20028,6 +20030,39 @@ FINERCUT_API uint64_t fc_model_sublayer_bytes(const fc_model *m, uint32_t block,
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
+// Tells where transformers makes other tokens than tokenizer.json says. It fails for memory alone:
+// settings that cannot be read tell nothing.
+FCI_FN fc_code fci_model_tell_tokens(const fc_model *m, const fc_tokenizer *t, fc_error *err) {
+    fci_arena scratch = {&m->c, NULL};
+    const fci_json *root = NULL;
+    fci_file f;
+    bool there = false, prepends = false;
+    if (!m->c.log.fn || fci_is_gguf(m->container)) return FC_OK;
+    const char *path = fci_path_join(&scratch, m->path, "tokenizer_config.json", err);
+    if (path) fci_file_optional(&m->c, path, FCI_TEXT_FILE_LIMIT, &f, &there, err);
+    if (there && fci_json_parse_file(&m->c, &scratch, &f, &root, err)) root = NULL;
+    const fci_json *name = fci_json_some(root, "tokenizer_class"),
+                   *adds = fci_json_some(root, "add_bos_token");
+    for (size_t i = 0; i < t->n_changes && !t->byte_level; i++)
+        prepends = prepends || t->changes[i].kind == FCI_TEXT_PREPEND;
+    if (prepends && fci_json_is(name, FCI_JSON_STRING) &&
+        (fci_is(name->text, "LlamaTokenizer") || fci_is(name->text, "LlamaTokenizerFast")))
+        fci_log(&m->c, 0,
+                "tokenizer.json prepends a blank, but for its tokenizer_class transformers 5 may "
+                "take Metaspace: other tokens for texts that begin with a blank, and after special "
+                "ones");
+    if (fci_json_is(adds, FCI_JSON_BOOL) && adds->truth != (t->n_before > 0))
+        fci_log(&m->c, 0,
+                "add_bos_token is %s, but tokenizer.json puts %s before a text: that counts here, "
+                "transformers 4 may go by add_bos_token",
+                adds->truth ? "true" : "false", t->n_before ? "a token" : "none");
+    if (there) fci_file_close(&f);
+    fci_arena_free(&scratch);
+    if (err->code == FC_ERR_MEMORY) return err->code;
+    fci_clear(err);
+    return FC_OK;
+}
+
 FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) {
     fc_error own;
     if (!err) err = &own;
@@ -20044,6 +20079,10 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
                 "(%llu, the first \"%s\") are refused",
                 (unsigned long long)m->hyper.vocab, (unsigned long long)(t->n_tokens - at),
                 fci_show(t->tokens[at].text, &shown));
+    }
+    if (t && fci_model_tell_tokens(m, t, err)) {
+        fc_tokenizer_close(t);
+        t = NULL;
     }
     m->tokenizer = t;
     return t;

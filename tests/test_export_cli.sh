@@ -278,6 +278,25 @@ t_ok "tokens that take blanks" export_to gguf-masked own-tune own.gguf
 t_ok "make it a Phi-3" is_named own.gguf 'Phi-3 own-tune'
 t_ok "which is said" grep -q 'general.name: "Phi-3 own-tune"' note
 t_ok "and read back" same_tokens own-tune own.gguf
+# which transformers may read in other ways
+told() { # WORDS SETTINGS: once of a model with these in tokenizer_config.json; "": nothing
+    printf '{%s}' "$2" >own-tune/tokenizer_config.json
+    "$finercut" info own-tune >out 2>note || return 1
+    if [ -z "$1" ]; then
+        [ ! -s note ] && return
+    else
+        [ "$(wc -l <note)" -eq 1 ] && grep -q -e "$1" note && return
+    fi
+    cat note
+    return 1
+}
+for name in LlamaTokenizer LlamaTokenizerFast; do
+    t_ok "$name" told "transformers 5 may take Metaspace" "\"tokenizer_class\": \"$name\""
+done
+t_ok "another class" told "" '"tokenizer_class": "PreTrainedTokenizerFast"'
+t_ok "add_bos_token" told "add_bos_token is true, but .* puts none" '"add_bos_token": true'
+t_ok "as it is" told "" '"add_bos_token": false'
+rm own-tune/tokenizer_config.json
 phi my-phi3 "$(token '<|user|>' 7 rstrip special)" rstrip
 t_ok "a name that says so" export_to gguf-masked my-phi3 own.gguf
 t_ok "stays" is_named own.gguf 'my-phi3'
