@@ -25143,7 +25143,7 @@ FCI_FN uint32_t fci_search_first_block(const fc_model *m, const fc_prune_desc *d
 
 FCI_FN fc_code fci_search_check_per(const fc_prune_desc *d, fc_error *err) {
     if (fci_known("per", (int)d->per, FC_UNIT_COUNT, err)) return FC_ERR_ARGUMENT;
-    if (d->per == FC_UNIT_DISTANCE)
+    if (d->per && d->per != FC_UNIT_PARAMS && d->per != FC_UNIT_BYTES && d->per != FC_UNIT_TIME)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected params, bytes or time, got %s",
                         fc_unit_name(d->per));
     if (d->per && d->search == FC_SEARCH_RANDOM)
@@ -27619,7 +27619,8 @@ FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d
                   (outputs - scored) * metric->row + (steps ? metric->begin : 0);
     time += token * (double)(steps + 1) * (double)fci_tokens_count(d->evaluation);
     if (d->until.unit == FC_UNIT_TIME || d->per == FC_UNIT_TIME) // which is measured
-        time += token * 5 * (double)fci_min(v->n_positions, v->engine.capacity);
+        time += token * FCI_SEARCH_TIMES *
+                (double)fci_min(v->n_positions, fci_min(v->engine.capacity, FCI_SEARCH_ROWS));
     const double all = rows.run.likely > 0 ? rows.run.likely / rows.first : 0, // of such steps
                  disk = out->fits == 0 ? p->disk : 0;
     const double reading = disk * ((double)out->read_bytes + (double)out->step_bytes * all);
@@ -38066,8 +38067,8 @@ FCI_FN double fci_study_at(const fc_study *s, size_t arm, size_t point, bool equ
     size_t n = 0;
     for (; a < end && a->row == row && (n == 0 || row->each == FCI_STUDY_SEEDS); a++) {
         const fci_study_prefix *x = fci_study_find_prefix(a, point, equal);
-        if (!x || !isfinite(value(s, &s->sets[x->set]))) break;
-        values[n++] = value(s, &s->sets[x->set]);
+        if (x && isfinite(value(s, &s->sets[x->set]))) values[n++] = value(s, &s->sets[x->set]);
+        else if (row->each != FCI_STUDY_SEEDS) break;
     }
     qsort(values, n, sizeof *values, fci_study_compare);
     return n ? (values[(n - 1) / 2] + values[n / 2]) / 2 : (double)NAN;

@@ -287,6 +287,8 @@ static void test_refused(void) {
     fails(&d, FC_ERR_ARGUMENT, "remove: expected at most the 7 candidates (sublayers) that may go");
     d = desc_of(FC_SEARCH_RACE, NULL, FC_UNIT_DISTANCE, NULL);
     fails(&d, FC_ERR_ARGUMENT, "per: expected params, bytes or time");
+    d.per = FC_UNIT_PERPLEXITY;
+    fails(&d, FC_ERR_ARGUMENT, "per: expected params, bytes or time");
     d.per = (fc_unit)-1;
     fails(&d, FC_ERR_ARGUMENT, "per: ");
     d = desc_of(FC_SEARCH_RANDOM, NULL, FC_UNIT_PARAMS, NULL);
