@@ -3529,6 +3529,19 @@ static int report_page(session *s) {
     return code ? failed(s) : STATUS_OK;
 }
 
+// The plan of a report: a file, or standard input.
+static int load_plan(session *s) {
+    fc_text text;
+    if (strcmp(s->o->input, "-") != 0) {
+        s->plan = fc_plan_load(s->o->input, &s->env, &s->err);
+        return s->plan ? STATUS_OK : failed(s);
+    }
+    if (fc_file_read("-", &s->env, &text, &s->err)) return failed(s);
+    s->plan = fc_plan_load_memory(text.bytes, text.length, &s->env, &s->err);
+    fc_text_free(&text);
+    return s->plan ? STATUS_OK : failed_of(s, source_name("-"));
+}
+
 static int run_report(session *s) {
     static const struct {
         const char *ending;
@@ -3547,11 +3560,7 @@ static int run_report(session *s) {
                            formats[i].ending, s->o->more.values[0]);
         if (output_check(s, formats[i].kind)) return STATUS_FAILED;
         if (!formats[i].write) return report_page(s);
-        fc_text text;
-        if (fc_file_read(s->o->input, &s->env, &text, &s->err)) return failed(s);
-        s->plan = fc_plan_load_memory(text.bytes, text.length, &s->env, &s->err);
-        fc_text_free(&text);
-        if (!s->plan) return failed_of(s, source_name(s->o->input));
+        if (load_plan(s)) return STATUS_FAILED;
         return formats[i].write(s->plan, s->o->output, &s->err) ? failed(s) : STATUS_OK;
     }
     return misused(s->command, "-o: expected a name that ends in .html, .svg or .csv, got \"%s\"%s",
