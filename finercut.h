@@ -33694,8 +33694,7 @@ FCI_FN void fci_made_count(fci_buffer *b, const char *key, uint64_t value) {
     fci_json_put(b, ",\n  %s: %llu", key, (unsigned long long)value);
 }
 
-// Hyperparameters, by the table that reads them. Where families use different names, all are
-// written.
+// Hyperparameters, by the table that reads them: the first name that the family reads, or all.
 FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *f) {
     const fci_hyper *h = &x->m->hyper;
     const char *names = f->json;
@@ -33720,6 +33719,7 @@ FCI_FN void fci_made_field(const fci_export *x, fci_buffer *b, const fci_field *
     if (f->type == FCI_FIELD_COUNT && count == 0) return;
     while (fci_next_name(&names, key, sizeof key)) {
         if (eps && layer_norm && strcmp(key, "rms_norm_eps") == 0) continue;
+        if (!all && fci_has_name(x->m->architecture->ignored, key)) continue;
         if (f->type == FCI_FIELD_REAL) fci_made_real(b, key, real);
         else fci_made_count(b, key, count);
         if (!all) return;
