@@ -3566,6 +3566,7 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
 // FC_ERR_ARGUMENT where `value` is not in [0, count); `what` names it in the error.
 FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
+enum { FCI_DATES = 99991232 }; // 20240726 is one of them
 // FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err is clear.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
 // A result is empty until it is there: safe to free, whatever fails.
@@ -23676,7 +23677,7 @@ static const fci_form_field fci_form_fields[] = {
      0, UINT64_MAX},
     {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
     {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
-    {"calibration", "date", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.date), 0, 99991231},
+    {"calibration", "date", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.date), 0, FCI_DATES - 1},
     {"evaluation", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(evaluation.source), 0, 127},
     {"evaluation", "n_sequences", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.n_sequences), 1,
      UINT32_MAX},
@@ -25089,7 +25090,6 @@ typedef struct fci_search {
     fc_score *scores;
     // Progress, in whole forward passes of one sequence.
     size_t n_steps, step;
-    bool weighed;      // the plan has this search's wishes
     bool beyond;       // the next removal would exceed the distance or perplexity to stop at
     fci_evaluation judge; // opened where that is a perplexity
     fc_watch judging;
@@ -25142,7 +25142,9 @@ FCI_FN uint32_t fci_search_first_block(const fc_model *m, const fc_prune_desc *d
 }
 
 FCI_FN fc_code fci_search_check_per(const fc_prune_desc *d, fc_error *err) {
-    if (fci_known("per", (int)d->per, FC_UNIT_COUNT, err)) return FC_ERR_ARGUMENT;
+    if (fci_known("date", (int)d->date, FCI_DATES, err) ||
+        fci_known("per", (int)d->per, FC_UNIT_COUNT, err))
+        return FC_ERR_ARGUMENT;
     if (d->per && d->per != FC_UNIT_PARAMS && d->per != FC_UNIT_BYTES && d->per != FC_UNIT_TIME)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected params, bytes or time, got %s",
                         fc_unit_name(d->per));
@@ -26746,6 +26748,7 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_mo
     p->info.cost.exhaustive_lanes = b->cost.exhaustive_lanes;
     p->info.cost.seconds = b->cost.seconds;
     p->info.margin = b->margin;
+    if (!p->info.calibration.date) p->info.calibration.date = b->calibration.date;
     // seconds are those of the old plan, so that the rest of the search is the same anywhere
     return b->costs[FC_UNIT_TIME] ? fci_search_costs(p, FC_UNIT_TIME, b->costs[FC_UNIT_TIME], err)
                                   : FC_OK;
@@ -26953,7 +26956,6 @@ FCI_FN fc_code fci_search_run(fci_search *s, fc_error *err) {
     s->resumed_lanes = s->plan->info.cost.lanes;
     fc_code code = fci_search_open(s, err);
     if (!code) code = fci_search_weigh(s, true, err);
-    s->weighed = !code;
     if (!code) code = fci_search_within(s, err);
     const bool idle = !code && fci_search_done(s);
     if (!code) code = idle ? fci_search_restore(s, err) : fci_search_calibrate(s, err);
@@ -27073,7 +27075,9 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
     s.tokens = desc->calibration;
     fc_code code = fci_search_prepare(&s, true, err);
     if (!code) code = fci_search_run(&s, err);
-    if (code == FC_ERR_CANCELLED && !s.weighed && fci_search_restore(&s, err)) code = err->code;
+    if (code == FC_ERR_CANCELLED && desc->resume && s.plan &&
+        s.plan->info.n_steps == desc->resume->info.n_steps && fci_search_restore(&s, err))
+        code = err->code;
     code = fci_ranks_meet(&s.ranks, 0, code, err);
     fci_ranks_end(&s.ranks);
     if (code && code != FC_ERR_CANCELLED) {
@@ -27619,7 +27623,7 @@ FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d
                   (outputs - scored) * metric->row + (steps ? metric->begin : 0);
     time += token * (double)(steps + 1) * (double)fci_tokens_count(d->evaluation);
     if (d->until.unit == FC_UNIT_TIME || d->per == FC_UNIT_TIME) // which is measured
-        time += token * FCI_SEARCH_TIMES *
+        time += token * (double)FCI_SEARCH_TIMES *
                 (double)fci_min(v->n_positions, fci_min(v->engine.capacity, FCI_SEARCH_ROWS));
     const double all = rows.run.likely > 0 ? rows.run.likely / rows.first : 0, // of such steps
                  disk = out->fits == 0 ? p->disk : 0;
@@ -31080,7 +31084,8 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
         fc_code code = fci_output_allowed(c, paths[i], i ? FC_OUTPUT_ANY : FC_OUTPUT_SAFETENSORS,
                                           c->files ? NULL : h->m->path, d->inputs, d->n_inputs,
                                           h->err);
-        if (!code) code = fci_file_fits(c, paths[i], fci_heal_changed_bytes(h), h->err);
+        if (!code && !d->resume)
+            code = fci_file_fits(c, paths[i], fci_heal_changed_bytes(h), h->err);
         if (!code) code = fci_heal_claim(h, paths[i], i);
         if (!code)
             code = i ? fci_heal_find_partial(h, &there)
@@ -31366,6 +31371,7 @@ FCI_FN fc_code fci_heal_check(const fc_model *m, const fc_heal_desc *d, fc_error
     if (d->type && d->type != FC_DTYPE_F32 && d->type != FC_DTYPE_F16 && d->type != FC_DTYPE_BF16)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "type: expected F32, F16 or BF16, got %s",
                         fc_dtype_name(d->type));
+    if (fci_known("date", (int)d->date, FCI_DATES, err)) return FC_ERR_ARGUMENT;
     for (size_t s = 0; s < 2 * m->hyper.n_blocks; s++)
         if (d->mask[s] > 1)
             return fci_fail(err, FC_ERR_ARGUMENT, 0, "mask: expected 0 or 1, got %u", d->mask[s]);
@@ -32763,15 +32769,17 @@ FCI_FN void fci_directory_put_old(const fci_export *x, fci_buffer *b, const char
 // A rope object without what stands beside it in transformers 4, which of Phi-3 and OLMo 2 takes no
 // other members, with the type by its oldest name.
 FCI_FN void fci_directory_put_old_rope(const fci_export *x, fci_buffer *b, const fci_json *rope) {
-    const bool few = x->m->hyper.ropes[0].scaling == FCI_ROPE_LONG ||
-                     fci_config_has(x->m, FCI_TRAIT_QK_NORM);
+    static const char original[] = "original_max_position_embeddings";
+    const fci_rope_scaling scaling = x->m->hyper.ropes[0].scaling;
+    const bool few = scaling == FCI_ROPE_LONG || (scaling == FCI_ROPE_LINEAR &&
+                                                  fci_config_has(x->m, FCI_TRAIT_QK_NORM)),
+               beside = !fci_has_name(x->m->architecture->ignored, original);
     const fci_json *key = fci_json_first(rope);
     fci_json_put(b, "  'rope_scaling': {");
     for (uint32_t i = 0; i < rope->count; i++, key = fci_json_next(key + 1)) {
         const bool type = few && fci_is(key->text, "rope_type");
         if (fci_is(key->text, "rope_theta") || fci_is(key->text, "partial_rotary_factor") ||
-            (few && fci_is(key->text, "original_max_position_embeddings")) ||
-            (type && fci_json_get(rope, "type")))
+            (few && beside && fci_is(key->text, original)) || (type && fci_json_get(rope, "type")))
             continue;
         fci_json_put(b, ", %.*s: ", type ? 4 : (int)key->text.n, type ? "type" : key->text.p);
         fci_directory_put_json(b, key + 1);
@@ -37240,6 +37248,7 @@ struct fc_study {
     double points[FCI_STUDY_POINTS];
     const char *json, *csv, *page;
     bool begun, old; // the folder is a study's; of which something is kept
+    bool anew;       // it is another's, which gives way
     fc_output *claimed;
     fci_study_setting settings[FCI_STUDY_SETTINGS];
     fci_study_arm *arms;
@@ -38335,7 +38344,9 @@ FCI_FN fc_code fci_study_page(fc_study *s) {
 FCI_FN fc_code fci_study_check(fc_study *s) {
     const fc_study_desc *d = &s->d;
     size_t longest;
-    if (fci_known("search", (int)d->search, FC_SEARCH_ONE_SHOT, s->err)) return FC_ERR_ARGUMENT;
+    if (fci_known("search", (int)d->search, FC_SEARCH_ONE_SHOT, s->err) ||
+        fci_known("date", (int)d->date, FCI_DATES, s->err))
+        return FC_ERR_ARGUMENT;
     if (d->metrics >> FC_METRIC_COUNT)
         return fci_fail(s->err, FC_ERR_ARGUMENT, 0, "metrics: expected bits below %d, got 0x%x",
                         FC_METRIC_COUNT, d->metrics);
@@ -38500,6 +38511,7 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     fci_file f;
     fc_code code = fci_study_find_file(s, s->json, &f, &s->begun);
     s->old = s->begun && !s->c.force;
+    s->anew = s->begun && s->c.force;
     s->begun = s->begun || s->c.force;
     if (!code && fci_study_leads(s)) code = fci_study_allowed(s);
     if (!code && !fci_study_set_of(s, s->m->present)) // the whole model is the first set
@@ -38629,9 +38641,10 @@ FINERCUT_API void fc_study_close(fc_study *s) {
 // have yet, would be in its way when it goes on.
 FCI_FN fc_code fci_study_forget(fc_study *s) {
     fci_study_arm a;
+    fc_output_kind kind = FC_OUTPUT_ANY;
     bool there = false;
     fc_code code = FC_OK;
-    if (!fci_study_leads(s) || s->c.io.create != fci_platform_create) return FC_OK;
+    if (!s->anew || !fci_study_leads(s) || s->c.io.create != fci_platform_create) return FC_OK;
     for (size_t i = 0; i < FCI_STUDY_ROWS; i++)
         for (uint32_t k = 0; k < fci_study_each(&fci_study_rows[i], FCI_STUDY_RANDOM); k++) {
             code = fci_study_name(s, &fci_study_rows[i], k, &a);
@@ -38639,6 +38652,8 @@ FCI_FN fc_code fci_study_forget(fc_study *s) {
             if (!code && there)
                 code = fci_output_allowed(&s->c, a.path, FC_OUTPUT_ANY, s->m->path, s->d.inputs,
                                           s->d.n_inputs, s->err);
+            if (!code && there) code = fci_output_found(&s->c, a.path, &kind, s->err);
+            there = there && kind == FC_OUTPUT_PLAN;
             const int error = !code && there ? fci_platform_remove(a.path, false) : 0;
             if (error) code = fci_io_error(s->err, a.path, "remove", error);
             if (code) return code;

@@ -879,7 +879,7 @@ static const flag flags[] = {
      "sequences"},
     {HEAL, "--tokens-used", &type_count, "N", "65536", 0, FIELD(used), 0,
      "most tokens in all, in whole sequences; more heal better, and take as much longer"},
-    {HEAL, "--length", &type_count, "N", NULL, 0, FIELD(length), 0,
+    {HEAL, "--length", &type_count, "N", NULL, 0, FIELD(length), FIELD(length_given),
      "tokens of a sequence, of the text and of own ones; with 128 a little more is kept\n"
      "of what copies from the context\n"
      "(default: 512, or the model's maximum or half of --tokens-used where that is less)"},
@@ -939,7 +939,8 @@ static const flag flags[] = {
      "of the first random plan, of confident, and of --shots"},
     {STUDY, "--dry-run", NULL, NULL, NULL, 0, FIELD(dry_run), 0, "only say what it takes"},
     {STUDY, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
-     "begin anew, whatever is in -o; never over what this command reads"},
+     "begin anew, whatever is in -o, and remove the plans of a study that is there; never\n"
+     "over what this command reads"},
     {STUDY, "--quiet", NULL, NULL, NULL, 0, FIELD(quiet), 0,
      "print nothing but errors, and what --dry-run says"},
 #endif
@@ -1874,7 +1875,8 @@ static fc_code cut_sequences(session *s, const fc_tokenizer *t, const fc_text *t
 static int read_tokens(session *s, cut_fn cut) {
     if (s->o->tokens) {
         if (s->o->samples_given) note(s, "--samples only applies to --text");
-        if (s->o->length_given && !s->o->own) note(s, "--length only applies to --text");
+        if (s->o->length_given && !s->o->own && !s->o->used) // heal's own text has it, too
+            note(s, "--length only applies to --text");
         return read_tokens_json(s) ||
                check_tokens(s->model, source_name(s->o->tokens), &s->tokens);
     }
@@ -4545,6 +4547,7 @@ static int find_day(session *s) {
     for (int i = 0; i < 2 && s->o->resume; i++) {
         snprintf(path, length, "%s%s", s->o->output, i ? ".partial" : "");
         fc_container *c = fc_container_open(path, &s->env, NULL);
+        if (c) s->day = 0;
         for (size_t k = 0; c && k < fc_container_metadata_count(c); k++)
             if (strcmp(fc_container_metadata_key(c, k), "finercut.heal.date") == 0 &&
                 fc_container_metadata_text(c, k, text, sizeof text) < sizeof text)

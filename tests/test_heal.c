@@ -862,6 +862,9 @@ static void test_refusals(const char *path) {
     d.type = FC_DTYPE_Q8_0;
     refused(m, &text, mask, &d, FC_ERR_ARGUMENT, "type");
     d.type = FC_DTYPE_INVALID;
+    d.date = FCI_DATES;
+    refused(m, &text, mask, &d, FC_ERR_ARGUMENT, "date");
+    d.date = 0;
     mask[1] = 2;
     refused(m, &text, mask, &d, FC_ERR_ARGUMENT, "mask");
     mask[1] = 0;

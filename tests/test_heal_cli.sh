@@ -137,6 +137,8 @@ t_run 0 prune "$demo" --tokens tokens.json --quiet --remove 2 --search one-shot 
 t_ok "all of --tokens-used" shares 96 48 --text "$text" --tokens-used 96
 t_ok "nothing to note" sh -c "! grep 'are used' notes"
 t_ok "worse is told" grep -q "note: .*reads what was held out worse than the pruned one" notes
+t_ok "a length beyond the model's positions" t_says 1 "sequence 0: expected at most [0-9]* tokens" \
+    heal "$demo" --plan demo.json --text "$text" --own 0 --length 2000 --tokens-used 4000 -o z
 t_ok "in whole sequences" shares 80 32 --text "$text" --tokens-used 95 --length 16
 t_ok "it says so" grep -q "note: --tokens-used 95: 80 are used, .* of 16 tokens are whole" notes
 t_ok "own ones, too" shares 32 32 --own 40 --length 16

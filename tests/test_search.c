@@ -752,13 +752,14 @@ static void test_resume_early(const char *path) {
     m = open_model(path, FC_COMPUTE_F32, 2, FC_SIMD_AUTO); // not hashed
     if (!T_OK(m && p && fc_plan_about(p)->n_steps == 2, "%s", err.msg)) return;
     T_OK(fc_plan_save_memory(p, &want, &err) == FC_OK, "%s", err.msg);
-    const fc_budget time = {FC_UNIT_TIME, 0.3, 0};
+    const fc_budget time = {FC_UNIT_TIME, 0.3, 0}, half = {FC_UNIT_PARAMS, 0.5, 0};
     desc.resume = p;
     desc.remove = 0;
     desc.evaluation = NULL;
     desc.until = time;
     desc.watch.progress = stop_in;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
+        if (i == 2) desc.until = half; // nothing is timed: by its own calibration
         desc.watch.user = i ? calibrating : hashing;
         fc_plan *q = fc_prune(m, &desc, &err);
         if (q) q->info.cost = p->info.cost;

@@ -97,10 +97,16 @@ t_ok "is the same" cmp a/study.json kept/study.json
 # ---- what is begun anew goes on, too: no plan of the study before is in its way
 cp -r a c
 cp a/plan-js.json c/plan-mine.json
+echo precious >c/plan-random-9.json
 length=20 random=1
 t_ok "fewer plans by --force" study 0 c --force
 t_ok "no other stays" test ! -e c/plan-random-2.json
 t_ok "but a stranger's" cmp a/plan-js.json c/plan-mine.json
+t_ok "and what is no plan" grep -qx precious c/plan-random-9.json
+mkdir e
+cp a/plan-js.json e/plan-random-9.json
+t_ok "--force in a folder of no study" study 0 e --force
+t_ok "takes no plan away" cmp a/plan-js.json e/plan-random-9.json
 random=2
 t_ok "goes on to more" study 0 c
 forced() { # killed once study.json is another
