@@ -344,6 +344,10 @@ for format in hf hf-masked; do
     t_ok "olmo2 to $format" new_settings olmo2 \
         's/"rope_theta".*/'"$rope"': "linear", "factor": 2.0, "rope_theta": 5e5},/' $format
     t_ok "two members" old '"rope_theta": 5e5' '"rope_scaling": {"type": "linear", "factor": 2.0}'
+    t_ok "olmo2 with yarn to $format" new_settings olmo2 's/"rope_theta".*/'"$rope"': "yarn",\
+        "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 5e5},/' $format
+    t_ok "the original length" old '"rope_theta": 5e5' '"rope_scaling": {"rope_type": "yarn", '\
+'"factor": 4.0, "original_max_position_embeddings": 16}'
 done
 
 # What the file says is read otherwise by llama.cpp, which is said.
@@ -354,9 +358,16 @@ t_ok "a tokenizer with NFC" export_to gguf composed nfc.gguf
 t_ok "which llama.cpp has not" grep -q 'note: NFC: llama.cpp gives other tokens' note
 t_ok "one without" export_to gguf clean nfc.gguf
 t_ok "of which nothing is said" lacks note NFC longrope
-"$finercut" info "$top/tests/data/phi3_long" >info
-sed -e "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$(sed -n 's/^fingerprint *//p' info)\"/" \
-    -e 's/"n_blocks": 12/"n_blocks": 3/' -e 's/attn\.3/attn.0/' plan.old >plan.json
+plan_of_three() { # MODEL: of three blocks
+    print=$("$finercut" info "$1" | sed -n 's/^fingerprint *//p')
+    sed -e "s/\"fingerprint\": \"[^\"]*\"/\"fingerprint\": \"$print\"/" \
+        -e 's/"n_blocks": 12/"n_blocks": 3/' -e 's/attn\.3/attn.0/' plan.old >plan.json
+}
+plan_of_three "$data/gpt_neox.gguf"
+t_ok "gpt_neox from GGUF" export_to hf-masked "$data/gpt_neox.gguf" neox
+t_ok "has the names of its family" sh -c 'grep -q "\"rotary_emb_base\": 10000.0" neox/config.json &&
+    ! grep -q "rope_theta\|key_value" neox/config.json'
+plan_of_three "$top/tests/data/phi3_long"
 t_ok "longrope" export_to gguf-masked "$top/tests/data/phi3_long" long.gguf
 t_ok "whose factors llama.cpp takes by its context" grep -q 'longrope: in a context above 16' note
 cp plan.old plan.json
