@@ -75,24 +75,24 @@
                             folder is written or searched for shards, inputs are known by name
                             and content only
      Without a part, its functions and types among them (in every file that includes this one).
-     KB of text that it saves, of 484 at -Os on 32-bit ARM (NO_SIMD saves 25 of the last 197):
-     FINERCUT_NO_EXPORT     54   fc_export
-     FINERCUT_NO_REPORT     64   pages, pictures and tables of plans; no study either
+     KB of text that it saves, of 503 at -Os on 32-bit ARM (NO_SIMD saves 25 of the last 199):
+     FINERCUT_NO_EXPORT     57   fc_export
+     FINERCUT_NO_REPORT     65   pages, pictures and tables of plans; no study either
      FINERCUT_NO_BENCH       5   fc_peak, fc_speed_...
-     FINERCUT_NO_GENERATE   64   generators, fc_generate; no bench, healing and tasks either
+     FINERCUT_NO_GENERATE   66   generators, fc_generate; no bench, healing and tasks either
      FINERCUT_NO_HEAL       19   fc_heal
-     FINERCUT_NO_TASKS      31   fc_tasks_...; no study either
+     FINERCUT_NO_TASKS      32   fc_tasks_...; no study either
      FINERCUT_NO_STUDY      20   fc_study_...
-     FINERCUT_NO_CHAT       15   fc_chat_..., fc_lines_...
-     FINERCUT_NO_TOKENIZER 150   text: tokens come as ids; no export, no tasks and no chat either
-     FINERCUT_NO_GGUF       36   GGUF files, which are refused; none is written
-     FINERCUT_NO_QUANTS     51   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
+     FINERCUT_NO_CHAT       16   fc_chat_..., fc_lines_...
+     FINERCUT_NO_TOKENIZER 154   text: tokens come as ids; no export, no tasks and no chat either
+     FINERCUT_NO_GGUF       38   GGUF files, which are refused; none is written
+     FINERCUT_NO_QUANTS     63   weights in blocks, which are refused; F32, F16, BF16 and F64 stay
      FINERCUT_ASSERT(x)     for internal invariants (default: assert); input is never checked by it
    Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
    and chosen at run time. -ffast-math, or a part of it, is refused: it breaks the checks for NaN.
    With FINERCUT_STATIC the compiler drops what a program does not call; the switches drop what it
-   would have to keep, as which files come is known at run time only. Without all eleven parts 197
-   KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 172 (`make sizes`).
+   would have to keep, as which files come is known at run time only. Without all eleven parts 199
+   KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 174 (`make sizes`).
 
    CONCEPTS
      sublayer   attn.b or ffn.b of block b, with its norm; numbered 2*b and 2*b + 1. Removed
