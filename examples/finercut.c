@@ -4542,7 +4542,7 @@ static int heal(session *s) {
 // --resume: conversations tell the day of what is there already, a checkpoint or all of it.
 static int find_day(session *s) {
     const size_t length = strlen(s->o->output) + sizeof ".partial";
-    char *path = (char *)malloc(length), text[16];
+    char *path = (char *)malloc(length), text[16] = "";
     if (!path) return fail("%s: out of memory", s->o->output);
     for (int i = 0; i < 2 && s->o->resume; i++) {
         snprintf(path, length, "%s%s", s->o->output, i ? ".partial" : "");
