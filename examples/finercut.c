@@ -3688,10 +3688,12 @@ static int count_words(session *s, const voice *v, const char *name, const char 
 static int write_turn(session *s, voice *v, const char *name, const char *said, size_t n,
                       uint64_t *count) {
     if (add_message(s, v, FC_ROLE_USER, said, n)) return STATUS_FAILED;
+    fc_text turn;
     fc_text_free(&v->turn);
-    const int status =
-        fc_chat_render(v->chat, v->messages, v->n_messages, 1, &v->turn, &s->err)
-            ? failed_of(s, name) : count_words(s, v, name, v->turn.bytes, v->turn.length, count);
+    const fc_code code = fc_chat_render(v->chat, v->messages, v->n_messages, 1, &turn, &s->err);
+    v->turn = turn; // empty after a failure
+    const int status = code ? failed_of(s, name)
+                            : count_words(s, v, name, turn.bytes, turn.length, count);
     if (status) forget(v);
     return status;
 }
