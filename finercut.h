@@ -17533,7 +17533,7 @@ FCI_FN fc_code fci_config_number_json(const fci_json *n, const fci_field *f, dou
 
 // Any number or bool of GGUF metadata.
 FCI_FN bool fci_config_kv_number(const fci_kv *kv, double *value) {
-    if (kv->type != 7) return fci_kv_f64(kv, value);
+    if (kv->type != FCI_KV_BOOL) return fci_kv_f64(kv, value);
     *value = *(const uint8_t *)kv->data ? 1 : 0;
     return true;
 }
@@ -17620,9 +17620,10 @@ FCI_FN fc_code fci_config_number(const fci_config_source *s, const fci_field *f,
         *value = (double)integer;
         return code;
     }
-    bool good = f->type == FCI_FIELD_TRAIT ? kv->type == 7 && fci_config_kv_number(kv, value)
+    bool good = f->type == FCI_FIELD_TRAIT
+                    ? kv->type == FCI_KV_BOOL && fci_config_kv_number(kv, value)
                 : f->type == FCI_FIELD_REAL
-                    ? (kv->type == 6 || kv->type == 12) && fci_kv_f64(kv, value)
+                    ? (kv->type == FCI_KV_F32 || kv->type == FCI_KV_F64) && fci_kv_f64(kv, value)
                     : fci_kv_u64(kv, &integer);
     if (f->type == FCI_FIELD_COUNT) *value = (double)integer;
     if (good) return FC_OK;
@@ -17934,7 +17935,7 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
         return fci_fail(err, FC_ERR_UNSUPPORTED, tuned->at,
                         "%s.rope.scaling.finetuned: expected true, as llama.cpp otherwise runs it "
                         "without rotary embedding, got %s",
-                        s->gguf_name, tuned->type == 7 ? "false" : "another type");
+                        s->gguf_name, tuned->type == FCI_KV_BOOL ? "false" : "another type");
     if (fci_is(name, "linear") && (!factor || (fci_kv_f64(factor, &r->factor) && r->factor == 0)))
         name = fci_s("none");
     fc_code code = fci_config_rope_scaling(name, type ? type->at : 0, &r->scaling, err);
@@ -20987,7 +20988,7 @@ FCI_FN fc_code fci_chat_load(fc_chat *c, const fc_chat_desc *desc, fc_error *err
     const char *model = fci_base_name(c->m->path);
     const uint32_t date = desc->date ? desc->date : fci_platform_today(), day = date % 100,
                    month = date / 100 % 100;
-    if (month < 1 || month > 12 || day < 1 || day > 31 || date > 99991231)
+    if (month < 1 || month > 12 || day < 1 || day > 31 || date >= FCI_DATES)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "chat: date: expected year, month and day such as 20240726, got %u", date);
     c->bos = c->eos = fci_s("");
@@ -25145,7 +25146,7 @@ FCI_FN fc_code fci_search_check_per(const fc_prune_desc *d, fc_error *err) {
     if (fci_known("date", (int)d->date, FCI_DATES, err) ||
         fci_known("per", (int)d->per, FC_UNIT_COUNT, err))
         return FC_ERR_ARGUMENT;
-    if (d->per && d->per != FC_UNIT_PARAMS && d->per != FC_UNIT_BYTES && d->per != FC_UNIT_TIME)
+    if (d->per && !fci_budget_counts(d->per))
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected params, bytes or time, got %s",
                         fc_unit_name(d->per));
     if (d->per && d->search == FC_SEARCH_RANDOM)
@@ -34236,10 +34237,9 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
 }
 
 FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path) {
-    const bool scarce =
-        x->c->io.create == fci_platform_create && fci_platform_room(path) < x->total;
     uint64_t bytes = x->total;
-    for (size_t i = 0; i < x->n_outs && scarce; i++)
+    if (fci_file_fits(x->c, path, bytes, NULL) == FC_OK) return FC_OK;
+    for (size_t i = 0; i < x->n_outs; i++) // holes take none
         bytes -= x->outs[i].bytes - fci_write_disk(x, &x->outs[i]);
     return fci_file_fits(x->c, path, bytes, x->err);
 }

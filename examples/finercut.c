@@ -2286,10 +2286,13 @@ static int show_model(view *v, session *s) {
     return STATUS_OK;
 }
 
-static int has_metadata(const fc_container *c, const char *key) {
-    for (size_t i = 0; i < fc_container_metadata_count(c); i++)
-        if (strcmp(fc_container_metadata_key(c, i), key) == 0) return 1;
-    return 0;
+// The index of a key; the number of keys where there is none of that name.
+static size_t find_metadata(const fc_container *c, const char *key) {
+    size_t i = 0;
+    while (i < fc_container_metadata_count(c) &&
+           strcmp(fc_container_metadata_key(c, i), key) != 0)
+        i++;
+    return i;
 }
 
 // A directory is a model by its config.json; a file is a container, and a model where it opens as
@@ -2301,7 +2304,8 @@ static int open_model_or_container(session *s) {
     s->container = fc_container_open(s->o->input, &s->env, &s->err);
     if (!s->container) return failed(s);
     if (strcmp(fc_container_kind(s->container), "gguf") == 0 &&
-        has_metadata(s->container, "general.architecture")) {
+        find_metadata(s->container, "general.architecture") <
+            fc_container_metadata_count(s->container)) {
         // A sound file of a model that cannot be run is still worth showing, with the reason.
         try_model(s);
         if (!s->model && is_trouble(s)) return failed(s);
@@ -4549,11 +4553,12 @@ static int find_day(session *s) {
     for (int i = 0; i < 2 && s->o->resume; i++) {
         snprintf(path, length, "%s%s", s->o->output, i ? ".partial" : "");
         fc_container *c = fc_container_open(path, &s->env, NULL);
-        if (c) s->day = 0;
-        for (size_t k = 0; c && k < fc_container_metadata_count(c); k++)
-            if (strcmp(fc_container_metadata_key(c, k), "finercut.heal.date") == 0 &&
-                fc_container_metadata_text(c, k, text, sizeof text) < sizeof text)
-                parse_date(NULL, text, &s->day);
+        if (!c) continue;
+        const size_t k = find_metadata(c, "finercut.heal.date");
+        s->day = 0;
+        if (k < fc_container_metadata_count(c) &&
+            fc_container_metadata_text(c, k, text, sizeof text) < sizeof text)
+            parse_date(NULL, text, &s->day);
         fc_container_close(c);
     }
     free(path);
