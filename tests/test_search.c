@@ -1012,8 +1012,8 @@ static void test_levels_cancelled(const char *text) {
     fc_code code = fc_prune_file("examples/demo", text, &desc, path, NULL, &err);
     fc_error read;
     fc_plan *p = fc_plan_load(path, NULL, &read);
-    T_OK(code == FC_ERR_CANCELLED && err.code == code && strstr(err.msg, "1 of 2") && p &&
-             fc_plan_about(p)->n_steps == 1,
+    T_OK(code == FC_ERR_CANCELLED && err.code == code && strstr(err.msg, "cancelled") && p &&
+             fc_plan_about(p)->n_steps == 1, // on a slow machine while that step is scored
          "cancelled after a step: %s; %s", err.msg, read.msg);
     desc.resume = p;
     desc.watch.progress = stop_in;
