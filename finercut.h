@@ -2322,12 +2322,7 @@ FCI_FN int fci_platform_map(void *user, void *file, uint64_t length, const void 
 FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_t length) {
     (void)user;
     (void)file;
-    union {
-        const void *in;
-        void *out;
-    } p; // munmap wants no const
-    p.in = data;
-    munmap(p.out, (size_t)length);
+    munmap((void *)(uintptr_t)data, (size_t)length); // which wants no const
 }
 #endif
 
@@ -2564,13 +2559,9 @@ FCI_FN bool fci_platform_hole(void *file, uint64_t at, uint64_t *n) {
 
 FCI_FN void fci_platform_soon(const void *p, uint64_t n) {
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
-    union {
-        const void *in;
-        char *out;
-    } at; // posix_madvise wants no const, and the start of a page
-    at.in = p;
+    // posix_madvise wants no const, and the start of a page
     const size_t over = (size_t)((uintptr_t)p % (uintptr_t)sysconf(_SC_PAGESIZE));
-    (void)posix_madvise(at.out - over, (size_t)n + over, POSIX_MADV_WILLNEED);
+    (void)posix_madvise((void *)((uintptr_t)p - over), (size_t)n + over, POSIX_MADV_WILLNEED);
 #else
     (void)p;
     (void)n;
@@ -2581,14 +2572,9 @@ FCI_FN void fci_platform_past(void *file, const void *p, uint64_t at, uint64_t n
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP) && defined(MADV_DONTNEED) && \
     defined(POSIX_FADV_DONTNEED)
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), skip = (page - at % page) % page;
-    union {
-        const char *in;
-        char *out;
-    } from; // madvise wants no const
     if (n < skip + page) return; // whole pages only: others may need the rest
     n = (n - skip) / page * page;
-    from.in = (const char *)p + skip;
-    if (madvise(from.out, (size_t)n, MADV_DONTNEED) == 0)
+    if (madvise((void *)((uintptr_t)p + (uintptr_t)skip), (size_t)n, MADV_DONTNEED) == 0)
         (void)posix_fadvise(((fci_platform_file *)file)->fd, (off_t)(at + skip), (off_t)n,
                             POSIX_FADV_DONTNEED);
 #else
@@ -2710,10 +2696,10 @@ FCI_FN char *fci_drafts_in(const char *folder, const char *name) {
     return path;
 }
 
-// Removing a folder with its contents: symbolic links are removed, not followed.
 #if FCI_POSIX
 
-// Empties a folder by its descriptor, building no paths: memory may be short.
+// Empties a folder by its descriptor, building no paths: memory may be short. Symbolic links are
+// removed, not followed.
 FCI_FN void fci_drafts_empty(int fd) {
     DIR *folder = fdopendir(fd);
     if (!folder) {
@@ -2729,27 +2715,6 @@ FCI_FN void fci_drafts_empty(int fd) {
     }
     closedir(folder);
 }
-
-#else
-
-FCI_FN int fci_drafts_remove_tree(void *user, const char *name) {
-    char *path = fci_drafts_in((const char *)user, name);
-    if (path && fci_platform_remove(path, false) != 0) {
-        fci_platform_list(path, fci_drafts_remove_tree, path);
-        fci_platform_remove(path, true);
-    }
-    free(path);
-    return 0;
-}
-
-FCI_FN void fci_drafts_remove_folder(char *path) {
-    fci_platform_list(path, fci_drafts_remove_tree, path);
-    fci_platform_remove(path, true);
-}
-
-#endif
-
-#if FCI_POSIX
 
 FCI_FN uint64_t fci_drafts_random(void) {
     uint64_t random = 0;
@@ -2979,6 +2944,20 @@ FCI_FN int fci_platform_commit(void *user, void *file) {
 }
 
 #elif FCI_WINDOWS
+
+// Symbolic links in a folder are removed, not followed.
+FCI_FN int fci_drafts_remove_tree(void *user, const char *name);
+FCI_FN void fci_drafts_remove_folder(char *path) {
+    fci_platform_list(path, fci_drafts_remove_tree, path);
+    fci_platform_remove(path, true);
+}
+
+FCI_FN int fci_drafts_remove_tree(void *user, const char *name) {
+    char *path = fci_drafts_in((const char *)user, name);
+    if (path && fci_platform_remove(path, false) != 0) fci_drafts_remove_folder(path);
+    free(path);
+    return 0;
+}
 
 FCI_FN uint64_t fci_drafts_random(void) {
     LARGE_INTEGER t;
@@ -3336,9 +3315,7 @@ FCI_FN long fci_machine_allowed(long n) {
                  share = quota / strtod(rest, NULL);
     return share > 0 && share < (double)n ? (long)ceil(share) : n;
 }
-#endif
 
-#ifdef __linux__
 // What a control group (of cgroup version 1 or 2) may use, by its folder; spare: less what it uses,
 // but for the files that it caches. At most `least`, which it is where there is no limit.
 FCI_FN double fci_machine_group(const char *folder, int version, bool spare, double least) {
@@ -3479,6 +3456,8 @@ FCI_INLINE fci_str fci_sn(const char *p, size_t n);
 // The same bytes.
 FCI_INLINE bool fci_eq(fci_str a, fci_str b);
 FCI_INLINE bool fci_is(fci_str a, const char *text);
+FCI_INLINE bool fci_begins(fci_str s, const char *text);
+FCI_INLINE bool fci_ends(fci_str s, const char *text);
 // Bytes of the byte order mark that a text begins with: 3 or 0.
 FCI_INLINE size_t fci_bom(const char *text, size_t n);
 // Untrusted bytes as they may stand in an error: shortened, control and non-ASCII bytes escaped.
@@ -3511,12 +3490,22 @@ FCI_INLINE bool fci_eq(fci_str a, fci_str b) {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
-FCI_INLINE size_t fci_bom(const char *text, size_t n) {
-    return n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-}
-
 FCI_INLINE bool fci_is(fci_str a, const char *text) {
     return fci_eq(a, fci_s(text));
+}
+
+FCI_INLINE bool fci_begins(fci_str s, const char *text) {
+    const size_t n = strlen(text);
+    return s.n >= n && memcmp(s.p, text, n) == 0;
+}
+
+FCI_INLINE bool fci_ends(fci_str s, const char *text) {
+    const size_t n = strlen(text);
+    return s.n >= n && memcmp(s.p + s.n - n, text, n) == 0;
+}
+
+FCI_INLINE size_t fci_bom(const char *text, size_t n) {
+    return fci_begins(fci_sn(text, n), "\xef\xbb\xbf") ? 3 : 0;
 }
 
 FCI_FN const char *fci_show(fci_str s, fci_shown *to) {
@@ -3564,6 +3553,8 @@ FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char 
     FCI_PRINTF(4, 5);
 // Puts context before the message that an inner frame wrote: "model.safetensors: tensor ...".
 FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) FCI_PRINTF(3, 4);
+// Appends to a list "a, b, ..."; what does not fit in `size` is cut off.
+FCI_FN void fci_say(char *list, size_t size, const char *format, ...) FCI_PRINTF(3, 4);
 // FC_ERR_ARGUMENT where `value` is not in [0, count); `what` names it in the error.
 FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
 enum { FCI_DATES = 99991232 }; // 20240726 is one of them
@@ -3617,6 +3608,18 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
     return code;
 }
 
+FCI_FN void fci_say(char *list, size_t size, const char *format, ...) {
+    size_t n = strlen(list);
+    va_list args;
+    if (n && n + 3 < size) {
+        memcpy(list + n, ", ", 3);
+        n += 2;
+    }
+    va_start(args, format);
+    vsnprintf(list + n, size - n, format, args);
+    va_end(args);
+}
+
 FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err) {
     if (value >= 0 && value < count) return FC_OK;
     return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: unknown value %d", what, value);
@@ -3637,10 +3640,7 @@ FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, co
     fci_clear(err);
     for (int i = 0; name && out && i < n; i++)
         if (strcmp(name, names[i]) == 0) return i;
-    for (int i = 0; i < n; i++) {
-        const size_t used = strlen(list);
-        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
-    }
+    for (int i = 0; i < n; i++) fci_say(list, sizeof list, "%s", names[i]);
     fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected one of %s and a place for it, got %s%s%s",
              what, list, name ? "\"" : "", name ? fci_show(fci_s(name), &shown) : "NULL",
              name ? "\"" : "");
@@ -4225,6 +4225,13 @@ typedef struct fci_map {
     uint64_t seed; // differs from map to map, so that no file can bring keys that all collide
 } fci_map;
 
+FCI_FN fci_map fci_map_of(const fci_context *c) {
+    fci_map m;
+    memset(&m, 0, sizeof m);
+    m.c = c;
+    return m;
+}
+
 // A map's hash: with a final mix, as its table is indexed by the low bits.
 FCI_INLINE uint32_t fci_map_hash(uint64_t seed, fci_str key);
 // Makes the table large enough for `count` keys in all.
@@ -4483,8 +4490,8 @@ static const struct fci_file_alien {
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
     for (size_t i = 0; i < sizeof fci_file_aliens / sizeof fci_file_aliens[0]; i++) {
         const struct fci_file_alien *a = &fci_file_aliens[i];
-        const size_t n = strlen(a->magic);
-        if (size >= a->at + n && memcmp((const char *)data + a->at, a->magic, n) == 0)
+        if (size >= a->at &&
+            fci_begins(fci_sn((const char *)data + a->at, (size_t)size - a->at), a->magic))
             return a->what;
     }
     return NULL;
@@ -4563,21 +4570,14 @@ FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
                          files[i].name);
                 return NULL;
             }
-    const bool gguf = files[0].size >= 4 && memcmp(files[0].data, "GGUF", 4) == 0;
+    const bool gguf = fci_begins(fci_sn((const char *)files[0].data, files[0].size), "GGUF");
     return n_files == 1 || gguf ? files[0].name : FCI_MEMORY;
 }
 
 FCI_FN void fci_file_close(fci_file *f) {
     if (f->c && f->c->files) f->data = NULL; // the caller's
     if (f->data && f->mapped) f->c->io.unmap(f->c->io.user, f->handle, f->data, f->size);
-    else if (f->data) {
-        union {
-            const void *in;
-            void *out;
-        } p;
-        p.in = f->data;
-        fci_free(f->c, p.out);
-    }
+    else if (f->data) fci_free(f->c, (void *)(uintptr_t)f->data);
     if (f->open) fci_input_close(f->c, f->handle);
     memset(f, 0, sizeof *f);
 }
@@ -4681,7 +4681,6 @@ FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t by
 // nothing would be lost (it is not there, empty, or no regular file).
 FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_output_kind *kind,
                                 fc_error *err);
-FCI_FN bool fci_path_ends(const char *path, const char *end);
 // fc_io.create; with the library's own files no other run gets the same output until it is closed.
 FCI_FN int fci_output_create(const fci_context *c, const char *path, void **file);
 // Whether the JSON at p has a member `key` at `depth` (1: its own) whose value begins with `value`.
@@ -4752,49 +4751,35 @@ FCI_FN bool fci_output_is_svg(const char *p, size_t n) {
     return false;
 }
 
-#define FCI_CSV_HEAD "step,candidate,value,exact"
-FCI_FN bool fci_output_is_csv(const char *p, size_t n) {
-    return n >= sizeof FCI_CSV_HEAD && memcmp(p, FCI_CSV_HEAD, sizeof FCI_CSV_HEAD - 1) == 0;
-}
-
-FCI_FN bool fci_output_is_npy(const char *p, size_t n) {
-    return n >= 6 && memcmp(p, "\x93NUMPY", 6) == 0;
-}
-
-FCI_FN bool fci_output_is_gguf(const char *p, size_t n) {
-    return n >= 4 && memcmp(p, "GGUF", 4) == 0;
-}
-
 FCI_FN bool fci_output_is_safetensors(const char *p, size_t n) {
     return n >= 10 && p[8] == '{' && fci_le64(p) >= 2 && fci_le64(p) <= (uint64_t)100 << 20;
 }
 
-FCI_FN bool fci_output_is_png(const char *p, size_t n) {
-    return n >= 8 && memcmp(p, "\x89PNG\r\n\x1a\n", 8) == 0;
-}
-
+#define FCI_CSV_HEAD "step,candidate,value,exact"
 #define FCI_HTML_HEAD "<!doctype html>\n<html lang='en'><!-- finercut "
-FCI_FN bool fci_output_is_html(const char *p, size_t n) {
-    return n >= sizeof FCI_HTML_HEAD && memcmp(p, FCI_HTML_HEAD, sizeof FCI_HTML_HEAD - 1) == 0;
-}
-
 typedef struct fci_output_row {
-    const char *name;
-    bool (*is)(const char *head, size_t n); // by what a file begins with
+    const char *name, *end;                 // end: of names in a model's folder that it may replace
+    const char *magic;                      // it begins with that,
+    bool (*is)(const char *head, size_t n); // or this says so, by its beginning
 } fci_output_row;
 
-static const fci_output_row fci_output_rows[FC_OUTPUT_COUNT] = {
-    {"another file", NULL},
-    {"a plan", fci_output_is_plan},
-    {"an SVG picture", fci_output_is_svg},
-    {"a CSV table of scores", fci_output_is_csv},
-    {"a .npy file", fci_output_is_npy},
-    {"a GGUF file", fci_output_is_gguf},
-    {"a safetensors file", fci_output_is_safetensors},
-    {"a page of finercut", fci_output_is_html},
-    {"a PNG picture", fci_output_is_png},
-    {"a folder", NULL},
+static const fci_output_row fci_output_rows[FC_OUTPUT_COUNT + 1] = {
+    {"another file", NULL, NULL, NULL},
+    {"a plan", ".json", NULL, fci_output_is_plan},
+    {"an SVG picture", ".svg", NULL, fci_output_is_svg},
+    {"a CSV table of scores", ".csv", FCI_CSV_HEAD, NULL},
+    {"a .npy file", ".npy", "\x93NUMPY", NULL},
+    {"a GGUF file", ".gguf", "GGUF", NULL},
+    {"a safetensors file", NULL, NULL, fci_output_is_safetensors},
+    {"a page of finercut", ".html", FCI_HTML_HEAD, NULL},
+    {"a PNG picture", ".png", "\x89PNG\r\n\x1a\n", NULL},
+    {"a folder", NULL, NULL, NULL},
+    {"nothing", "", NULL, NULL},
 };
+
+FCI_FN bool fci_output_has(const fci_output_row *row, const char *head, size_t n) {
+    return row->magic ? fci_begins(fci_sn(head, n), row->magic) : row->is && row->is(head, n);
+}
 
 enum { FCI_OUTPUT_HEAD = 65536 };
 
@@ -4812,7 +4797,7 @@ FCI_FN fc_code fci_output_found(const fci_context *c, const char *path, fc_outpu
     if (head && n) error = c->io.read_at(c->io.user, file, head, 0, n);
     if (head && n && !error) *kind = FC_OUTPUT_ANY;
     for (int k = 0; head && n && !error && k < FC_OUTPUT_COUNT; k++)
-        if (fci_output_rows[k].is && fci_output_rows[k].is(head, n)) *kind = (fc_output_kind)k;
+        if (fci_output_has(&fci_output_rows[k], head, n)) *kind = (fc_output_kind)k;
     c->io.close(c->io.user, file);
     fci_free(c, head);
     if (!head) return FC_ERR_MEMORY;
@@ -4920,10 +4905,8 @@ FCI_FN fc_code fci_output_no_part(const fci_context *c, const char *path, fc_err
     char *end = fci_output_target(path), *folder = end ? fci_platform_folder_of(end) : NULL,
          *again = folder ? fci_platform_copy(folder, inner) : NULL;
     const char *model = folder;
-    fci_arena a;
+    fci_arena a = {c, NULL};
     bool is = false;
-    memset(&a, 0, sizeof a);
-    a.c = c;
     fc_code code = FC_OK;
     if (end && !again) code = fci_fail(err, FC_ERR_MEMORY, 0, "%s: out of memory", path);
     if (again) code = fci_output_in_model(c, &a, folder, fci_base_name(end), &is, err);
@@ -4995,16 +4978,10 @@ FCI_FN bool fci_output_guard_is(fci_output_guard *g, const char *path) {
     return g->hit != NULL;
 }
 
-FCI_FN bool fci_path_ends(const char *path, const char *end) {
-    const size_t n = strlen(path), m = strlen(end);
-    return n >= m && strcmp(path + n - m, end) == 0;
-}
-
 // Whether a file of a model's folder is one of our outputs by its name too.
 FCI_FN bool fci_output_guard_made(const char *name, fc_output_kind kind) {
-    static const char *const ends[FC_OUTPUT_COUNT + 1] = {
-        NULL, ".json", ".svg", ".csv", ".npy", ".gguf", NULL, ".html", ".png", NULL, ""};
-    return fci_output_part(name) == FCI_PART_OTHER && ends[kind] && fci_path_ends(name, ends[kind]);
+    const char *end = fci_output_rows[kind].end;
+    return fci_output_part(name) == FCI_PART_OTHER && end && fci_ends(fci_s(name), end);
 }
 
 // A file of a model's folder, where plans and other outputs may be replaced.
@@ -5073,7 +5050,7 @@ FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_ou
 #endif
     if (fci_output_guard_is(g, input) || g->c->io.create != fci_platform_create) return;
     if (fci_platform_is_folder(input)) folder = fci_platform_copy(input, "");
-    else if (fci_path_ends(input, ".safetensors")) folder = fci_platform_folder_of(input);
+    else if (fci_ends(fci_s(input), ".safetensors")) folder = fci_platform_folder_of(input);
     if (folder && !fci_output_guard_model(g, input, folder)) {
         free(folder);
         folder = NULL;
@@ -5294,13 +5271,11 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
                                      const char *const *inputs, size_t n_inputs, const fc_env *env,
                                      fc_error *err) {
     fci_context c;
-    fci_arena arena;
+    fci_arena arena = {&c, NULL};
     void *file = NULL;
     int error = 0;
     fci_clear(err);
     if (fci_context_checked(&c, env, err)) return FC_ERR_ARGUMENT;
-    memset(&arena, 0, sizeof arena);
-    arena.c = &c;
     if (fci_need(inputs || n_inputs == 0, "fc_output_check", "inputs", err)) return FC_ERR_ARGUMENT;
     if (!path || !*path || (unsigned)kind >= FC_OUTPUT_COUNT)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path and a kind, got %s",
@@ -5591,6 +5566,8 @@ FCI_FN size_t fci_utf8_length(const char *p, size_t n);
 // `text` for people, terminated: invalid bytes and control characters become U+FFFD; what does not
 // fit in `size`, which is not 0, is cut off between characters.
 FCI_FN void fci_utf8_clean(char *to, size_t size, const char *text, size_t n);
+// Bytes of a text before the first that is not UTF-8, n where all is.
+FCI_FN size_t fci_utf8_valid(const char *p, size_t n);
 // The character at p, of valid UTF-8.
 FCI_INLINE uint32_t fci_utf8_char(const char *p, size_t length);
 // Writes c, at most 4 bytes, and returns how many.
@@ -5611,6 +5588,13 @@ FCI_FN size_t fci_utf8_length(const char *p, size_t n) {
     for (size_t i = 2; i < length; i++)
         if ((u[i] & 0xc0) != 0x80) return 0;
     return length;
+}
+
+FCI_FN size_t fci_utf8_valid(const char *p, size_t n) {
+    size_t at = 0;
+    for (size_t length = 1; at < n && length; at += length)
+        length = fci_utf8_length(p + at, n - at);
+    return at;
 }
 
 FCI_INLINE uint32_t fci_utf8_char(const char *p, size_t length) {
@@ -6095,9 +6079,7 @@ FCI_FN fc_code fci_tree_duplicate(const fci_json_reader *r, const fci_json *key)
 }
 
 FCI_FN fc_code fci_tree_check_many(const fci_json_reader *r, const fci_json *object) {
-    fci_map seen;
-    memset(&seen, 0, sizeof seen);
-    seen.c = r->arena->c;
+    fci_map seen = fci_map_of(r->arena->c);
     fc_code code = fci_map_reserve(&seen, object->count, r->err);
     const fci_json *k = fci_json_first(object);
     for (uint32_t n = 0; n < object->count && !code; n++, k = fci_json_next(k + 1)) {
@@ -7342,19 +7324,13 @@ FCI_FN fc_code fci_safetensors_next(fci_safetensors_pass *p, fci_json *e) {
 }
 
 // Skips to the end of the array or object that `event` opened; nothing after a scalar.
-FCI_FN fc_code fci_safetensors_leave(fci_json_reader *r, const fci_json *event) {
+FCI_FN fc_code fci_safetensors_skip(fci_safetensors_pass *p, const fci_json *event) {
     fci_json inner;
     fc_code code = FC_OK;
     if (event->type != FCI_JSON_ARRAY && event->type != FCI_JSON_OBJECT) return FC_OK;
-    for (uint32_t outside = r->depth - 1; r->depth > outside && !code;)
-        code = fci_json_step(r, &inner);
+    for (uint32_t outside = p->r.depth - 1; p->r.depth > outside && !code;)
+        code = fci_safetensors_next(p, &inner);
     return code;
-}
-
-FCI_FN fc_code fci_safetensors_skip(fci_safetensors_pass *p, const fci_json *e) {
-    fc_code code = fci_safetensors_leave(&p->r, e);
-    if (code && p->err) p->err->where += 8;
-    return code ? fci_wrap(p->err, code, "%s: header", p->f->name) : FC_OK;
 }
 
 FCI_FN fci_str fci_safetensors_keep(fci_safetensors_pass *p, fci_str s) { // a terminated copy
@@ -7553,20 +7529,17 @@ FCI_FN fc_code fci_safetensors_cover(fci_safetensors_pass *p, size_t n) {
 
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err) {
     fci_safetensors_pass p;
-    fci_arena scratch;
-    fci_map own;
+    fci_arena scratch = {&c->context, NULL};
+    fci_map own = fci_map_of(&c->context);
     const fci_file *f = &c->files[file];
     memset(&p, 0, sizeof p);
-    memset(&scratch, 0, sizeof scratch);
-    memset(&own, 0, sizeof own);
-    scratch.c = &c->context;
     p.c = c;
     p.f = f;
     p.file = file;
     p.err = err;
-    const bool headed =
-        f->size >= 8 && fci_le64(f->data) <= fci_min(FCI_ST_HEADER_MAX, f->size - 8);
-    const char *alien = headed || f->size == 0 ? NULL : fci_alien_name(f->data, f->size);
+    const uint64_t most = f->size < 8 ? 0 : fci_min(FCI_ST_HEADER_MAX, f->size - 8),
+                   header = f->size < 8 ? 1 : fci_le64(f->data);
+    const char *alien = header <= most || f->size == 0 ? NULL : fci_alien_name(f->data, f->size);
     if (alien)
         return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a safetensors or GGUF file, got %s",
                         f->name, alien);
@@ -7574,13 +7547,11 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: expected a header length of 8 bytes, got a file of %llu bytes",
                         f->name, (unsigned long long)f->size);
-    uint64_t header = fci_le64(f->data);
-    if (header > FCI_ST_HEADER_MAX || header > f->size - 8)
+    if (header > most)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: expected a safetensors header of at most %llu bytes (or a GGUF file), "
                         "got length %llu",
-                        f->name, (unsigned long long)fci_min(FCI_ST_HEADER_MAX, f->size - 8),
-                        (unsigned long long)header);
+                        f->name, (unsigned long long)most, (unsigned long long)header);
     fc_code code = fci_safetensors_run(&p, &scratch, (size_t)header);
     fci_arena_free(&scratch);
     if (!code) code = fci_tensors_reserve(c, p.n_tensors, err);
@@ -7629,9 +7600,9 @@ FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, const fci_kv **kvs,
                              fc_error *err);
 // NULL: no such key, or no GGUF file.
 FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key);
-// The number of `type` at p; false: bool, string or array.
-FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s);
-// An integer of any type, not negative; false: anything else, or kv NULL, so below.
+// A number; false: bool, string or array, or kv NULL, so below.
+FCI_FN bool fci_kv_scalar(const fci_kv *kv, fci_scalar *s);
+// An integer of any type, not negative; false: anything else.
 FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out);
 // Any number.
 FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out);
@@ -7640,11 +7611,11 @@ FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out);
 FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out);
 // Steps through an array of strings: *position, in bytes, starts at 0; false at the end.
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out);
-// Item `index` of an array of scalars, as it is stored; NULL: not there, or a string.
-FCI_FN const void *fci_kv_item(const fci_kv *kv, uint64_t index);
-// An item of an array as a number; false: not there, or of another type.
+// Sets `type` and `data` of *item, those of item `index` of an array of scalars, and returns it;
+// NULL: not there, or a string.
+FCI_FN const fci_kv *fci_kv_item(const fci_kv *kv, uint64_t index, fci_kv *item);
+// fci_kv_u64 of an item.
 FCI_FN bool fci_kv_item_u64(const fci_kv *array, uint64_t index, uint64_t *out);
-FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out);
 
 // ---- private to this section
 
@@ -7908,8 +7879,7 @@ FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, const fci_kv **kvs,
     uint64_t n_tensors = 0, n_kvs = 0, end = 0;
     uint32_t align = 32;
     memset(&r, 0, sizeof r);
-    memset(keys, 0, sizeof *keys);
-    keys->c = &c->context;
+    *keys = fci_map_of(&c->context);
     r.f = f;
     r.err = err;
     fc_code code = fci_gguf_start(&r, &n_tensors, &n_kvs);
@@ -7950,12 +7920,13 @@ FCI_FN const fci_kv *fci_gguf_find(const fc_container *c, const char *key) {
     return c && fci_is_gguf(c) && fci_map_get(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
 }
 
-FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s) {
+FCI_FN bool fci_kv_scalar(const fci_kv *kv, fci_scalar *s) {
+    if (!kv) return false;
     uint64_t bits = 0;
-    uint32_t size = fci_gguf_kv_size(type);
+    uint32_t size = fci_gguf_kv_size(kv->type);
     memset(s, 0, sizeof *s);
-    for (uint32_t i = size; i-- > 0;) bits = bits << 8 | ((const unsigned char *)p)[i];
-    switch (type) {
+    for (uint32_t i = size; i-- > 0;) bits = bits << 8 | ((const unsigned char *)kv->data)[i];
+    switch (kv->type) {
     case FCI_KV_F32:
         s->real = true;
         s->value = (double)fci_bits_float((uint32_t)bits);
@@ -7980,26 +7951,18 @@ FCI_FN bool fci_kv_scalar(uint32_t type, const void *p, fci_scalar *s) {
     return true;
 }
 
-FCI_FN bool fci_gguf_scalar_u64(uint32_t type, const void *p, uint64_t *out) {
+FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out) {
     fci_scalar s;
-    if (!fci_kv_scalar(type, p, &s) || s.real || s.negative) return false;
+    if (!fci_kv_scalar(kv, &s) || s.real || s.negative) return false;
     *out = s.magnitude;
     return true;
 }
 
-FCI_FN bool fci_gguf_scalar_f64(uint32_t type, const void *p, double *out) {
+FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out) {
     fci_scalar s;
-    if (!fci_kv_scalar(type, p, &s)) return false;
+    if (!fci_kv_scalar(kv, &s)) return false;
     *out = s.value;
     return true;
-}
-
-FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out) {
-    return kv && fci_gguf_scalar_u64(kv->type, kv->data, out);
-}
-
-FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out) {
-    return kv && fci_gguf_scalar_f64(kv->type, kv->data, out);
 }
 
 FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out) {
@@ -8024,19 +7987,17 @@ FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *ou
     return true;
 }
 
-FCI_FN const void *fci_kv_item(const fci_kv *kv, uint64_t index) {
+FCI_FN const fci_kv *fci_kv_item(const fci_kv *kv, uint64_t index, fci_kv *item) {
     uint32_t size = kv && kv->type == FCI_KV_ARRAY ? fci_gguf_kv_size(kv->element_type) : 0;
-    return size && index < kv->count ? (const char *)kv->data + index * size : NULL;
+    if (!size || index >= kv->count) return NULL;
+    item->type = kv->element_type;
+    item->data = (const char *)kv->data + index * size;
+    return item;
 }
 
 FCI_FN bool fci_kv_item_u64(const fci_kv *array, uint64_t index, uint64_t *out) {
-    const void *p = fci_kv_item(array, index);
-    return p && fci_gguf_scalar_u64(array->element_type, p, out);
-}
-
-FCI_FN bool fci_kv_item_f64(const fci_kv *array, uint64_t index, double *out) {
-    const void *p = fci_kv_item(array, index);
-    return p && fci_gguf_scalar_f64(array->element_type, p, out);
+    fci_kv item;
+    return fci_kv_u64(fci_kv_item(array, index, &item), out);
 }
 
 // >> keys
@@ -8165,16 +8126,9 @@ typedef struct fci_container_shards {
 
 FCI_FN fc_code fci_container_shards_file(fci_container_shards *s, fci_map *seen,
                                          const fci_json *value, uint32_t *file, fc_error *err) {
-    const char *quote = value->type == FCI_JSON_STRING ? "\"" : "";
-    fci_shown shown;
     bool known = false;
     if (value->type != FCI_JSON_STRING || !fci_container_is_base_name(value->text))
-        return fci_fail(
-            err, FC_ERR_FORMAT, value->at,
-            "weight_map (byte %u): expected the name of a file in the same directory, got %s%s%s",
-            value->at, quote,
-            value->type == FCI_JSON_STRING ? fci_show(value->text, &shown)
-                                           : fci_json_type_name(value), quote);
+        return fci_json_bad(err, value, "weight_map", "the name of a file in the same directory");
     *file = s->n_files;
     if (fci_map_get(seen, value->text, file)) return FC_OK;
     if (s->n_files == FCI_FILES_MAX)
@@ -8186,22 +8140,19 @@ FCI_FN fc_code fci_container_shards_file(fci_container_shards *s, fci_map *seen,
 
 FCI_FN fc_code fci_container_shards_read(fci_container_shards *s, fci_arena *arena,
                                          const fci_json *root, fc_error *err) {
-    const fci_json *map = fci_json_get(root, "weight_map");
+    const fci_json *map;
     size_t twice;
-    fci_map seen;
-    memset(&seen, 0, sizeof seen);
-    seen.c = arena->c;
-    if (!fci_json_is(map, FCI_JSON_OBJECT) || map->count == 0)
-        return fci_fail(err, FC_ERR_FORMAT, map ? map->at : 0,
-                        "weight_map: expected an object with tensor names, got %s",
-                        fci_json_is(map, FCI_JSON_OBJECT) ? "an empty one"
-                                                          : fci_json_type_name(map));
+    fci_map seen = fci_map_of(arena->c);
+    fc_code code = fci_json_member(root, "weight_map", FCI_JSON_OBJECT, &map, err);
+    if (!code && map->count == 0)
+        code = fci_fail(err, FC_ERR_FORMAT, map->at,
+                        "weight_map: expected an object with tensor names, got an empty one");
+    if (code) return code;
     s->entries = (fci_container_mapped *)fci_arena_alloc(arena, map->count, sizeof *s->entries,
                                                          "weight_map", err);
     s->files = (fci_str *)fci_arena_alloc(arena, fci_min(map->count, FCI_FILES_MAX),
                                           sizeof *s->files, "weight_map", err);
     if (!s->entries || !s->files) return FC_ERR_MEMORY;
-    fc_code code = FC_OK;
     const fci_json *key = fci_json_first(map);
     for (; s->n < map->count && !code; key = fci_json_next(key + 1)) {
         fci_container_mapped *e = &s->entries[s->n++];
@@ -8314,7 +8265,7 @@ typedef struct fci_container_found {
 
 FCI_FN int fci_container_directory_each(void *user, const char *name) {
     fci_container_found *f = (fci_container_found *)user;
-    if (strncmp(name, f->begin, strlen(f->begin)) != 0 || !fci_path_ends(name, f->end) ||
+    if (strncmp(name, f->begin, strlen(f->begin)) != 0 || !fci_ends(fci_s(name), f->end) ||
         strlen(name) >= sizeof f->first)
         return 0;
     if (f->n++ == 0 || strcmp(name, f->first) < 0) strcpy(f->first, name);
@@ -8414,12 +8365,10 @@ FCI_FN fc_code fci_container_directory_other(fc_container *c, fci_arena *a, cons
 
 FCI_FN fc_code fci_container_directory_open(fc_container *c, const char *directory,
                                             const fc_error *not_a_file, fc_error *err) {
-    fci_arena scratch;
+    fci_arena scratch = {&c->context, NULL};
     fci_file f;
     bool whole = false, shards = false;
-    memset(&scratch, 0, sizeof scratch);
     memset(&f, 0, sizeof f);
-    scratch.c = &c->context;
     char *single = fci_path_join(&scratch, directory, "model.safetensors", err);
     char *index =
         single ? fci_path_join(&scratch, directory, "model.safetensors.index.json", err) : NULL;
@@ -8436,6 +8385,10 @@ FCI_FN fc_code fci_container_directory_open(fc_container *c, const char *directo
     fci_file_close(&f);
     fci_arena_free(&scratch);
     return code;
+}
+
+FCI_FN bool fci_container_is_gguf(const fci_file *f) {
+    return fci_begins(fci_sn((const char *)f->data, (size_t)f->size), "GGUF");
 }
 
 // The keys of a split agree with its place: split.no (from 0), split.count, split.tensors.count.
@@ -8487,7 +8440,7 @@ FCI_FN fc_code fci_container_split_open(fc_container *c, const char *path, uint6
         snprintf(suffix, sizeof suffix, "-%05u-of-%05u.gguf", i + 1, (unsigned)count);
         memcpy(sibling + n - strlen(suffix), suffix, strlen(suffix));
         code = fci_container_files_add(c, sibling, err);
-        if (!code && (c->files[i].size < 4 || memcmp(c->files[i].data, "GGUF", 4) != 0))
+        if (!code && !fci_container_is_gguf(&c->files[i]))
             code = fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a GGUF file, got another",
                             c->files[i].name);
         if (code) break;
@@ -8533,7 +8486,7 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
         code = fci_container_directory_open(c, path, &not_a_file, err);
     } else {
         const fci_file *f = &c->files[0];
-        c->gguf = f->size >= 4 && memcmp(f->data, "GGUF", 4) == 0;
+        c->gguf = fci_container_is_gguf(f);
         if (c->gguf && !FCI_GGUF)
             return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                             "%s is a GGUF file, and this build reads none (FINERCUT_NO_GGUF)",
@@ -8555,10 +8508,6 @@ FCI_FN fc_code fci_container_load(fc_container *c, const char *path, fc_error *e
 FCI_FN fc_container *fci_container_open_with(const fci_context *context, const char *path,
                                              fc_error *err) {
     fci_clear(err);
-    if (!path) {
-        fci_fail(err, FC_ERR_ARGUMENT, 0, "container: expected a path, got NULL");
-        return NULL;
-    }
     fc_container *c = (fc_container *)fci_alloc(context, 1, sizeof *c, path, err);
     if (!c) return NULL;
     c->context.alloc = context->alloc;
@@ -8673,13 +8622,13 @@ FCI_FN void fci_container_value_put(fci_container_value_out *o, fci_str s) {
         if (o->n + 1 < o->size) o->p[o->n] = s.p[i];
 }
 
-FCI_FN void fci_container_value_scalar(fci_container_value_out *o, uint32_t type, const void *p) {
+FCI_FN void fci_container_value_scalar(fci_container_value_out *o, const fci_kv *kv) {
     char text[40];
     fci_scalar s;
-    if (type == FCI_KV_BOOL)
-        snprintf(text, sizeof text, "%s", *(const unsigned char *)p ? "true" : "false");
-    else if (!fci_kv_scalar(type, p, &s)) return;
-    else if (s.real) fci_format_g(text, sizeof text, type == FCI_KV_F32 ? 7 : 15, s.value);
+    bool truth;
+    if (fci_kv_bool(kv, &truth)) snprintf(text, sizeof text, "%s", truth ? "true" : "false");
+    else if (!fci_kv_scalar(kv, &s)) return;
+    else if (s.real) fci_format_g(text, sizeof text, kv->type == FCI_KV_F32 ? 7 : 15, s.value);
     else
         snprintf(text, sizeof text, "%s%llu", s.negative ? "-" : "",
                  (unsigned long long)s.magnitude);
@@ -8692,6 +8641,7 @@ FCI_FN void fci_container_value_array(fci_container_value_out *o, const fci_kv *
     uint64_t position = 0;
     char tail[48];
     fci_str item;
+    fci_kv scalar;
     fci_container_value_put(o, fci_s("["));
     for (uint64_t i = 0; i < kv->count && i < shown; i++) {
         if (i) fci_container_value_put(o, fci_s(", "));
@@ -8699,7 +8649,7 @@ FCI_FN void fci_container_value_array(fci_container_value_out *o, const fci_kv *
             fci_container_value_put(o, fci_s("\""));
             fci_container_value_put(o, item);
             fci_container_value_put(o, fci_s("\""));
-        } else fci_container_value_scalar(o, kv->element_type, fci_kv_item(kv, i));
+        } else fci_container_value_scalar(o, fci_kv_item(kv, i, &scalar));
     }
     snprintf(tail, sizeof tail, ", ...] (%llu in all)", (unsigned long long)kv->count);
     fci_container_value_put(o, fci_s(kv->count > shown ? tail : "]"));
@@ -8717,7 +8667,7 @@ FINERCUT_API size_t fc_container_metadata_text(const fc_container *c, size_t ind
         const fci_kv *kv = &c->kvs[index];
         if (kv->type == FCI_KV_ARRAY) fci_container_value_array(&o, kv);
         else if (fci_kv_str(kv, &text)) fci_container_value_put(&o, text);
-        else fci_container_value_scalar(&o, kv->type, kv->data);
+        else fci_container_value_scalar(&o, kv);
     }
     if (size) out[o.n < size ? o.n : size - 1] = 0;
     return o.n;
@@ -9438,12 +9388,9 @@ FCI_FN const fci_architecture *fci_architecture_find(fci_str name, bool by_gguf)
 }
 
 FCI_FN void fci_architecture_known(char *out, size_t size) {
-    size_t n = 0;
     out[0] = 0;
-    for (const fci_architecture *a = fci_architectures(); a->name && n < size; a++) {
-        int put = snprintf(out + n, size - n, "%s%s", n ? ", " : "", a->name);
-        n += put > 0 ? (size_t)put : 0;
-    }
+    for (const fci_architecture *a = fci_architectures(); a->name; a++)
+        fci_say(out, size, "%s", a->name);
 }
 
 // >> pruned
@@ -9481,7 +9428,7 @@ static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
 // ---- private to this section
 
 FCI_FN bool fci_pruned_is_type(fci_str s) {
-    return s.n > FCI_PRUNED_TYPE_N && memcmp(s.p, FCI_PRUNED_TYPE, FCI_PRUNED_TYPE_N) == 0;
+    return s.n > FCI_PRUNED_TYPE_N && fci_begins(s, FCI_PRUNED_TYPE);
 }
 
 FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind) {
@@ -10462,7 +10409,7 @@ struct fc_tokenizer {
     int16_t bytes[FCI_TEXT_ALPHABET]; // its inverse, -1 elsewhere
     uint32_t before[FCI_TEXT_EXTRA], after[FCI_TEXT_EXTRA]; // what the post-processor adds
     uint32_t n_before, n_after, size; // size: the highest id + 1
-    char description[128];
+    char description[160];
 };
 
 // The place of the first token whose id is not below `id`; n_tokens: none.
@@ -10879,14 +10826,11 @@ FCI_FN fc_code fci_tokenizer_encode(fci_tokenizer_run *run, const char *text, si
 
 FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err) {
     fci_shown shown;
-    for (size_t i = 0, n; i < length; i += n) {
-        n = fci_utf8_length(text + i, length - i);
-        if (n == 0)
-            return fci_fail(err, FC_ERR_FORMAT, i, "text: byte %llu: expected UTF-8, got \"%s\"",
-                            (unsigned long long)i,
-                            fci_show(fci_sn(text + i, (size_t)fci_min(length - i, 4)), &shown));
-    }
-    return FC_OK;
+    const size_t i = fci_utf8_valid(text, length);
+    if (i == length) return FC_OK;
+    return fci_fail(err, FC_ERR_FORMAT, i, "text: byte %llu: expected UTF-8, got \"%s\"",
+                    (unsigned long long)i,
+                    fci_show(fci_sn(text + i, (size_t)fci_min(length - i, 4)), &shown));
 }
 
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
@@ -10932,7 +10876,6 @@ FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
 
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
                                    fc_text *out, fc_error *err) {
-    fci_buffer b;
     bool first = true;
     size_t start = 0;
     FCI_EMPTY(out);
@@ -10941,8 +10884,7 @@ FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, s
         return FC_ERR_ARGUMENT;
     const fci_tokenizer_decoder *d = &t->decoder;
     size_t k = d->strip.n;
-    memset(&b, 0, sizeof b);
-    b.c = &t->context;
+    fci_buffer b = fci_buffer_of(&t->context);
     fci_puts(&b, "");
     for (size_t i = 0; i < n; i++) {
         size_t at = fci_tokenizer_token_at(t, ids[i]);
@@ -11039,10 +10981,10 @@ FCI_FN fc_code fci_vocabulary_begin(fci_vocabulary_loader *l, uint64_t n_tokens,
     return fci_map_reserve(&l->t->vocab, (size_t)n_tokens, l->err);
 }
 
-// A copy; p NULL: no memory.
-FCI_FN fci_str fci_vocabulary_keep(fci_vocabulary_loader *l, fci_str text) {
-    text.p = fci_arena_copy(&l->t->arena, text, l->err);
-    return text;
+// Makes a text a copy.
+FCI_FN fc_code fci_vocabulary_keep(fci_vocabulary_loader *l, fci_str *text) {
+    text->p = fci_arena_copy(&l->t->arena, *text, l->err);
+    return text->p ? FC_OK : FC_ERR_MEMORY;
 }
 
 // A copy of a token's text. As time grows with text times token, those above FCI_TEXT_TOKEN bytes
@@ -11053,8 +10995,7 @@ FCI_FN fc_code fci_vocabulary_keep_token(fci_vocabulary_loader *l, fci_str *text
         return fci_fail(l->err, FC_ERR_LIMIT, 0,
                         "token \"%s\": expected at most %d bytes, got %llu",
                         fci_show(*text, &shown), FCI_TEXT_TOKEN, (unsigned long long)text->n);
-    *text = fci_vocabulary_keep(l, *text);
-    return text->p ? FC_OK : FC_ERR_MEMORY;
+    return fci_vocabulary_keep(l, text);
 }
 
 // Lists a token for fc_detokenize.
@@ -11084,14 +11025,6 @@ FCI_FN fc_code fci_vocabulary_add_token(fci_vocabulary_loader *l, fci_str text, 
                         (unsigned long long)id, fci_show(text, &shown));
     l->n_vocab++;
     return code;
-}
-
-FCI_FN bool fci_vocabulary_begins_blank(const char *p, size_t n) {
-    return n >= 3 && memcmp(p, FCI_TEXT_BLANK, 3) == 0;
-}
-
-FCI_FN bool fci_vocabulary_ends_blank(const char *p, size_t n) {
-    return n >= 3 && memcmp(p + n - 3, FCI_TEXT_BLANK, 3) == 0;
 }
 
 FCI_FN fc_code fci_vocabulary_look_up(fci_vocabulary_loader *l, uint32_t rank, fci_str text,
@@ -11131,8 +11064,7 @@ FCI_FN fc_code fci_vocabulary_add_merge(fci_vocabulary_loader *l, uint32_t rank,
     if (!code) code = fci_vocabulary_look_up(l, rank, right, &b);
     if (!code) code = fci_vocabulary_look_up_both(l, rank, left, right, &id);
     if (code) return code;
-    if (fci_vocabulary_begins_blank(right.p, right.n) && !fci_vocabulary_ends_blank(left.p, left.n))
-        l->crosses = true;
+    if (fci_begins(right, FCI_TEXT_BLANK) && !fci_ends(left, FCI_TEXT_BLANK)) l->crosses = true;
     fci_tokenizer_merge *m =
         fci_lexicon_merge_of(l->t->merges, l->t->merges_mask, l->t->vocab.seed, a, b);
     m->pair = ((uint64_t)a << 32 | b) + 1; // of two equal merges the last counts
@@ -11161,12 +11093,9 @@ FCI_FN fc_code fci_vocabulary_add_added(fci_vocabulary_loader *l, fci_tokenizer_
     fci_shown shown;
     if (a->text.n == 0) return FC_OK;
     // so that cutting them out leaves whole characters
-    for (size_t i = 0, n; i < a->text.n; i += n) {
-        n = fci_utf8_length(a->text.p + i, a->text.n - i);
-        if (n == 0)
-            return fci_fail(l->err, FC_ERR_FORMAT, 0, "added token \"%s\": expected UTF-8",
-                            fci_show(a->text, &shown));
-    }
+    if (fci_utf8_valid(a->text.p, a->text.n) < a->text.n)
+        return fci_fail(l->err, FC_ERR_FORMAT, 0, "added token \"%s\": expected UTF-8",
+                        fci_show(a->text, &shown));
     if (fci_map_get(&l->seen, a->text, &index)) { // the last one's flags count
         a->text = l->added[index].text;
         a->id = l->added[index].id;
@@ -11273,7 +11202,6 @@ FCI_FN void fci_vocabulary_cut_blanks(fci_vocabulary_loader *l) {
 
 FCI_FN fc_code fci_vocabulary_finish(fci_vocabulary_loader *l) {
     fc_tokenizer *t = l->t;
-    char names[64] = "";
     size_t sorted = 1; // they mostly are
     while (sorted < t->n_tokens &&
            fci_vocabulary_by_id(&t->tokens[sorted - 1], &t->tokens[sorted]) < 0)
@@ -11281,15 +11209,16 @@ FCI_FN fc_code fci_vocabulary_finish(fci_vocabulary_loader *l) {
     if (sorted < t->n_tokens)
         qsort(t->tokens, t->n_tokens, sizeof *t->tokens, fci_vocabulary_by_id);
     fci_vocabulary_byte_ids(t);
-    if (t->n_changes && t->changes[0].kind == FCI_TEXT_NFC) snprintf(names, sizeof names, ", NFC");
-    for (size_t i = 0, n = strlen(names); i < t->n_steps; i++)
-        if (t->steps[i].name && n < sizeof names - 16)
-            n += (size_t)snprintf(names + n, sizeof names - n, ", %s", t->steps[i].name);
-    snprintf(t->description, sizeof t->description, "%s%s, %llu tokens",
-             t->byte_level ? "byte-level BPE"
-             : t->ranks    ? "SentencePiece BPE"
-                           : "BPE",
-             names, (unsigned long long)t->n_tokens);
+    fci_say(t->description, sizeof t->description, "%s",
+            t->byte_level ? "byte-level BPE"
+            : t->ranks    ? "SentencePiece BPE"
+                          : "BPE");
+    if (t->n_changes && t->changes[0].kind == FCI_TEXT_NFC)
+        fci_say(t->description, sizeof t->description, "NFC");
+    for (size_t i = 0; i < t->n_steps; i++)
+        if (t->steps[i].name)
+            fci_say(t->description, sizeof t->description, "%s", t->steps[i].name);
+    fci_say(t->description, sizeof t->description, "%llu tokens", (unsigned long long)t->n_tokens);
     fci_vocabulary_cut_blanks(l);
     fc_code code = fci_vocabulary_make_set(l, 0);
     return code ? code : fci_vocabulary_make_set(l, 1);
@@ -11323,9 +11252,9 @@ FCI_FN fc_code fci_vocabulary_add_change(fci_vocabulary_loader *l, unsigned kind
                         FCI_TEXT_CHANGES);
     fci_tokenizer_change *c = &t->changes[t->n_changes++];
     c->kind = (uint8_t)kind;
-    c->from = fci_vocabulary_keep(l, from);
-    c->to = fci_vocabulary_keep(l, to);
-    if (!c->from.p || !c->to.p) return FC_ERR_MEMORY;
+    c->from = from;
+    c->to = to;
+    if (fci_vocabulary_keep(l, &c->from) || fci_vocabulary_keep(l, &c->to)) return FC_ERR_MEMORY;
     return kind == FCI_TEXT_NFC && !t->unicode.pairs
                ? fci_unicode_unpack_pairs(&t->unicode, &t->arena, l->err)
                : FC_OK;
@@ -11355,12 +11284,23 @@ FCI_FN fc_code fci_vocabulary_read_find(fci_vocabulary_loader *l, const fci_json
     return code;
 }
 
+// The texts of a Replace, as views.
+FCI_FN fc_code fci_vocabulary_read_replace(fci_vocabulary_loader *l, const fci_json *stage,
+                                           fci_str *from, fci_str *to) {
+    const fci_json *find;
+    bool regex;
+    fc_code code = fci_vocabulary_read_find(l, stage, &regex, &find);
+    if (!code) code = fci_json_text(stage, "content", to, l->err);
+    if (code) return code;
+    *from = find->text;
+    if (!regex) return FC_OK;
+    return fci_vocabulary_unsupported(l, "regular expression of Replace", *from, find, "a String");
+}
+
 FCI_FN fc_code fci_vocabulary_read_normalizer(fci_vocabulary_loader *l, const fci_json *stage,
                                               fci_str type) {
-    const fci_json *from;
-    fci_str to;
-    bool regex;
-    fc_code code = FC_OK;
+    fci_str from, to;
+    fc_code code;
     if (fci_is(type, "NFC")) return fci_vocabulary_add_change(l, FCI_TEXT_NFC, type, type);
     if (fci_is(type, "Prepend")) {
         code = fci_json_text(stage, "prepend", &to, l->err);
@@ -11369,12 +11309,8 @@ FCI_FN fc_code fci_vocabulary_read_normalizer(fci_vocabulary_loader *l, const fc
     if (!fci_is(type, "Replace"))
         return fci_vocabulary_unsupported(l, "normalizer", type, stage,
                                           "NFC, Prepend, Replace, Sequence");
-    code = fci_vocabulary_read_find(l, stage, &regex, &from);
-    if (!code) code = fci_json_text(stage, "content", &to, l->err);
-    if (!code && regex)
-        code = fci_vocabulary_unsupported(l, "regular expression of Replace", from->text, from,
-                                          "a String");
-    return code ? code : fci_vocabulary_add_change(l, FCI_TEXT_REPLACE, from->text, to);
+    code = fci_vocabulary_read_replace(l, stage, &from, &to);
+    return code ? code : fci_vocabulary_add_change(l, FCI_TEXT_REPLACE, from, to);
 }
 
 FCI_FN fc_code fci_vocabulary_read_split(fci_vocabulary_loader *l, const fci_json *stage) {
@@ -11402,8 +11338,8 @@ FCI_FN fc_code fci_vocabulary_read_split(fci_vocabulary_loader *l, const fci_jso
     if (!s) return FC_ERR_UNSUPPORTED;
     s->behavior = (uint8_t)behavior;
     s->invert = invert;
-    s->literal = fci_vocabulary_keep(l, find->text);
-    return s->literal.p ? FC_OK : FC_ERR_MEMORY;
+    s->literal = find->text;
+    return fci_vocabulary_keep(l, &s->literal);
 }
 
 // Metaspace, pre-tokenizer or decoder: one character for blanks, and before which pieces it goes.
@@ -11431,8 +11367,7 @@ FCI_FN fc_code fci_vocabulary_read_metaspace(fci_vocabulary_loader *l, const fci
     if (!prefix && *prepend != FCI_TEXT_NEVER)
         return fci_json_bad(l->err, scheme, "prepend_scheme",
                             "never, as add_prefix_space is false");
-    *mark = fci_vocabulary_keep(l, *mark);
-    return mark->p ? FC_OK : FC_ERR_MEMORY;
+    return fci_vocabulary_keep(l, mark);
 }
 
 FCI_FN fc_code fci_vocabulary_read_byte_level(fci_vocabulary_loader *l, const fci_json *stage) {
@@ -11555,8 +11490,7 @@ FCI_FN fc_code fci_vocabulary_read_decoder(fci_vocabulary_loader *l, const fci_j
     static const char *const names[] = {"ByteLevel",    "Metaspace", "Replace",
                                         "ByteFallback", "Fuse",      "Strip"};
     fci_tokenizer_decoder *d = &l->t->decoder;
-    const fci_json *from;
-    bool regex, split;
+    bool split;
     uint8_t prepend, k = 0;
     fc_code code = FC_OK;
     while (k < 6 && !fci_is(type, names[k])) k++;
@@ -11572,15 +11506,9 @@ FCI_FN fc_code fci_vocabulary_read_decoder(fci_vocabulary_loader *l, const fci_j
         if (!code) d->bare = prepend != FCI_TEXT_NEVER;
         d->to = fci_s(" ");
     } else if (k == 2) {
-        code = fci_vocabulary_read_find(l, stage, &regex, &from);
-        if (!code) code = fci_json_text(stage, "content", &d->to, l->err);
-        if (!code && regex)
-            code = fci_vocabulary_unsupported(l, "regular expression of Replace", from->text, from,
-                                              "a String");
-        if (code) return code;
-        d->from = fci_vocabulary_keep(l, from->text);
-        d->to = fci_vocabulary_keep(l, d->to);
-        if (!d->from.p || !d->to.p) code = FC_ERR_MEMORY;
+        code = fci_vocabulary_read_replace(l, stage, &d->from, &d->to);
+        if (!code) code = fci_vocabulary_keep(l, &d->from);
+        if (!code) code = fci_vocabulary_keep(l, &d->to);
     } else if (k == 3) {
         d->bytes = true;
     } else if (k == 5) {
@@ -11595,8 +11523,7 @@ FCI_FN fc_code fci_vocabulary_read_decoder(fci_vocabulary_loader *l, const fci_j
         if (d->strip.n == 0 || d->strip.n != fci_unicode_length(d->strip.p))
             return fci_vocabulary_unsupported(l, "content of Strip", d->strip, stage,
                                               "one character");
-        d->strip = fci_vocabulary_keep(l, d->strip);
-        if (!d->strip.p) code = FC_ERR_MEMORY;
+        code = fci_vocabulary_keep(l, &d->strip);
     }
     return code;
 }
@@ -11654,7 +11581,7 @@ FCI_FN fc_code fci_vocabulary_read_merges(fci_vocabulary_loader *l, const fci_js
         } else {
             if (m->type != FCI_JSON_STRING)
                 return fci_json_bad(l->err, m, "merges", "all to be strings");
-            if (m->text.n >= 8 && memcmp(m->text.p, "#version", 8) == 0) continue;
+            if (fci_begins(m->text, "#version")) continue;
             code = fci_vocabulary_add_merge_text(l, rank++, m->text);
         }
         if (code && l->err) l->err->where = m->at;
@@ -11799,10 +11726,8 @@ FCI_FN fc_tokenizer *fci_vocabulary_close(fci_vocabulary_loader *l, fc_code code
 FCI_FN fc_tokenizer *fci_vocabulary_tokenizer_from_json(const fci_context *c, const char *text,
                                                         size_t n, fc_error *err) {
     fci_vocabulary_loader l;
-    fci_arena arena;
+    fci_arena arena = {c, NULL};
     const fci_json *root;
-    memset(&arena, 0, sizeof arena);
-    arena.c = c;
     fc_code code = fci_vocabulary_open(&l, c, err);
     if (!code) code = fci_json_parse(c, &arena, text, n, 0, &root, err);
     if (!code) code = fci_vocabulary_read_json(&l, root);
@@ -11890,8 +11815,9 @@ FCI_FN fc_code fci_vocabulary_kv_scores(fci_vocabulary_loader *l, const fci_kv *
     l->t->ranks = (uint32_t *)fci_vocabulary_array(l, scores->count, sizeof *l->t->ranks);
     if (!l->t->ranks) return FC_ERR_MEMORY;
     for (uint64_t i = 0; i < scores->count; i++) {
+        fci_kv item;
         double score;
-        if (!fci_kv_item_f64(scores, i, &score) || score != score)
+        if (!fci_kv_f64(fci_kv_item(scores, i, &item), &score) || score != score)
             return fci_fail(l->err, FC_ERR_FORMAT, scores->at,
                             "tokenizer.ggml.scores: token %llu: expected a number",
                             (unsigned long long)i);
@@ -11910,7 +11836,8 @@ FCI_FN fc_code fci_vocabulary_kv_token(fci_vocabulary_loader *l, fci_str text, u
                         "token %llu: expected a byte as <0x41>, got \"%s\"", (unsigned long long)i,
                         fci_show(text, &shown));
     for (size_t k = 3; l->t->ranks && k + 3 <= text.n; k++)
-        if (fci_vocabulary_begins_blank(text.p + k, 3) && !fci_vocabulary_ends_blank(text.p, k))
+        if (fci_begins(fci_sn(text.p + k, 3), FCI_TEXT_BLANK) &&
+            !fci_ends(fci_sn(text.p, k), FCI_TEXT_BLANK))
             l->crosses = true;
     return fci_vocabulary_add_token(l, text, i);
 }
@@ -12035,13 +11962,11 @@ FCI_FN fc_code fci_vocabulary_kv_named(fci_vocabulary_loader *l, const fci_kv *p
     fci_str name = fci_s("");
     fci_shown shown;
     char known[320] = "";
-    size_t n = 0;
     fc_code code = FC_OK;
-    if (pre) fci_kv_str(pre, &name);
+    fci_kv_str(pre, &name);
     for (size_t i = 0; i < sizeof fci_vocabulary_pres / sizeof *fci_vocabulary_pres; i++) {
         const fci_vocabulary_pre *p = &fci_vocabulary_pres[i];
-        if (n < sizeof known)
-            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", p->name);
+        fci_say(known, sizeof known, "%s", p->name);
         if (!fci_is(name, p->name)) continue;
         if (p->nfc) code = fci_vocabulary_add_change(l, FCI_TEXT_NFC, name, name);
         for (size_t k = 0; k < 5 && p->steps[k] && !code; k++)
@@ -12176,10 +12101,8 @@ FCI_FN fc_tokenizer *fci_vocabulary_open_json(const fci_context *c, const char *
 
 FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path,
                                              fc_error *err) {
-    fci_arena arena;
+    fci_arena arena = {c, NULL};
     fc_tokenizer *t = NULL;
-    memset(&arena, 0, sizeof arena);
-    arena.c = c;
     const char *inner = fci_path_join(&arena, path, "tokenizer.json", err);
     void *file;
     uint64_t size;
@@ -12198,7 +12121,6 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
 
 FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env, fc_error *err) {
     fci_context c;
-    fci_clear(err);
     if (fci_need(path, "fc_tokenizer_open", "a path", err)) return NULL;
     if (fci_context_checked(&c, env, err)) return NULL;
     return fci_tokenizer_open_with(&c, path, err);
@@ -12207,7 +12129,6 @@ FINERCUT_API fc_tokenizer *fc_tokenizer_open(const char *path, const fc_env *env
 FINERCUT_API fc_tokenizer *fc_tokenizer_open_memory(const fc_memory_file *files, size_t n_files,
                                                     const fc_env *env, fc_error *err) {
     fci_context c;
-    fci_clear(err);
     const char *path = fci_memory_path(files, n_files, "fc_tokenizer_open_memory", err);
     if (!path || fci_context_checked(&c, env, err)) return NULL;
     c.files = files;
@@ -12562,7 +12483,6 @@ FCI_FN fc_code fci_respell_pre(const fci_respell *r, fci_keys *k, bool *pieces) 
     const char *name = NULL;
     char known[320] = "";
     const fci_vocabulary_pre *pre;
-    size_t n = 0;
     bool prefix;
     uint8_t metaspace;
     if (t->n_before > 1 || t->n_after > 1)
@@ -12584,8 +12504,7 @@ FCI_FN fc_code fci_respell_pre(const fci_respell *r, fci_keys *k, bool *pieces) 
         return FC_OK;
     }
     for (size_t i = 0; (pre = fci_vocabulary_pre_at(i)) != NULL; i++) {
-        if (n < sizeof known)
-            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", pre->name);
+        fci_say(known, sizeof known, "%s", pre->name);
         if (!name && t->byte_level && fci_respell_is_pre(t, pre)) name = pre->name;
     }
     if (!name)
@@ -12731,12 +12650,10 @@ FCI_FN fc_code fci_respell_chats_put(fci_respell_chats *c, fci_str name, fci_str
     char key[160];
     bool known;
     fci_shown shown;
-    for (size_t i = 0, n; i < text.n; i += n) {
-        n = fci_utf8_length(text.p + i, text.n - i);
-        if (n == 0)
-            return fci_fail(c->err, FC_ERR_FORMAT, i, "chat template \"%s\": expected UTF-8",
-                            fci_show(name, &shown));
-    }
+    const size_t valid = fci_utf8_valid(text.p, text.n);
+    if (valid < text.n)
+        return fci_fail(c->err, FC_ERR_FORMAT, valid, "chat template \"%s\": expected UTF-8",
+                        fci_show(name, &shown));
     int n = snprintf(key, sizeof key, "tokenizer.chat_template%s%.*s", usual ? "" : ".",
                      usual ? 0 : (int)fci_min(name.n, 100), name.p);
     for (int i = 24; i < n; i++)
@@ -12893,11 +12810,9 @@ FCI_FN int fci_respell_by_all(const void *a, const void *b) {
 FCI_FN fc_code fci_respell_scored(const fci_respell *r, const fci_respell_vocab *v, fci_buffer *b) {
     const fc_tokenizer *t = v->t;
     fci_buffer list = fci_buffer_of(r->arena->c);
-    fci_map ids;
+    fci_map ids = fci_map_of(r->arena->c);
     bool known;
     fc_code code = FC_OK;
-    memset(&ids, 0, sizeof ids);
-    ids.c = r->arena->c;
     for (uint32_t i = 0; i < t->n_tokens && !code; i++)
         if (fci_respell_type(v, i) == 1)
             code = fci_map_add(&ids, t->tokens[i].text, i, &known, r->err);
@@ -14425,13 +14340,7 @@ static const fci_quad fci_decode_zip_low = {0, 4, 1, 5}, fci_zip_high = {2, 6, 3
 #  define FCI_PREFETCH(p) __builtin_prefetch(p, 0, 2) // to L2
 #  define FCI_PREFETCH_ONCE(p) __builtin_prefetch(p, 0, 0) // to L1, read only once
 #  define FCI_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
-#else
-#  define FCI_PREFETCH(p) ((void)(p))
-#  define FCI_PREFETCH_ONCE(p) ((void)(p))
-#  define FCI_PREFETCH_WRITE(p) ((void)(p))
-#endif
 
-#if FCI_VECTORS
 // Transposes four words of four rows: each store holds one word of every row.
 FCI_INLINE void fci_decode_transpose(const char *const *rows, size_t k, uint32_t *out,
                                      size_t width) {
@@ -14451,6 +14360,10 @@ FCI_INLINE void fci_decode_transpose(const char *const *rows, size_t k, uint32_t
     memcpy(out + 2 * width, &r2, sizeof r2);
     memcpy(out + 3 * width, &r3, sizeof r3);
 }
+#else
+#  define FCI_PREFETCH(p) ((void)(p))
+#  define FCI_PREFETCH_ONCE(p) ((void)(p))
+#  define FCI_PREFETCH_WRITE(p) ((void)(p))
 #endif
 
 FCI_INLINE void fci_decode_interleave(const char *const *rows, size_t width, size_t words,
@@ -15173,9 +15086,7 @@ FCI_FN bool fci_kernel_coded_i8_scalar(fc_dtype type, size_t n, const void *a,
 #define FCI_TILE_ADD(c, x, w) _mm256_fmadd_ps(_mm256_broadcast_ss(x), _mm256_loadu_ps(w), c)
 FCI_TILE(f32_avx2, avx2, FCI_AVX2, float, 6, FCI_TILE_ADD)
 #undef FCI_TILE_ADD
-#endif
 
-#if FCI_HAS_AVX2
 // A single row with AVX2. An output's sum is one chain of dependent operations, so 32 rows of
 // weights go side by side, eight to a register: four chains hide the latency.
 #define FCI_SUMS_LOAD(g) __m256 c##g = _mm256_loadu_ps(acc + 8 * g);
@@ -16613,19 +16524,13 @@ FCI_FN void fci_gemm_round(const fci_gemm_job *j) {
 FCI_FN void fci_gemm_run(fci_gemm_job *j, const fci_context *c, fc_compute compute, fci_gemm_op op,
                          const void *packed, size_t m, size_t k, const fci_gemm_part *parts,
                          size_t n_parts, void *scratch) {
-    // fci_gemm_packed is also used for writing, so its pointer is not const
-    union {
-        const void *in;
-        void *out;
-    } cast;
-    cast.in = packed;
     j->c = c;
     j->tile = fci_gemm_tile(c, compute);
     j->compute = compute;
     j->op = op;
     j->m = m;
     j->k = k;
-    j->packed = fci_gemm_packed_of(c, compute, cast.out, m, k);
+    j->packed = fci_gemm_packed_of(c, compute, (void *)(uintptr_t)packed, m, k);
     j->parts = parts;
     j->unit = op == FCI_GEMM_FEED ? n_parts : 1;
     j->scratch = (float *)scratch;
@@ -18854,19 +18759,6 @@ FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err
     return FC_OK;
 }
 
-// Appends to a list "a, b, ...".
-FCI_FN FCI_PRINTF(3, 4) void fci_weights_say(char *out, size_t size, const char *format, ...) {
-    size_t n = strlen(out);
-    va_list args;
-    if (n && n + 3 < size) {
-        memcpy(out + n, ", ", 3);
-        n += 2;
-    }
-    va_start(args, format);
-    vsnprintf(out + n, size - n, format, args);
-    va_end(args);
-}
-
 // The differences from Llama, in a few words.
 FCI_FN void fci_weights_special(const fc_model *m, char *out, size_t size) {
     const fci_hyper *h = &m->hyper;
@@ -18874,25 +18766,23 @@ FCI_FN void fci_weights_special(const fc_model *m, char *out, size_t size) {
     uint32_t unturned = 0, of = c->n_blocks;
     for (uint32_t i = 0; i < of; i++) unturned += h->blocks[i].rope == 0;
     out[0] = 0;
-    if (c->n_experts)
-        fci_weights_say(out, size, "%u experts, %u used", c->n_experts, c->n_experts_used);
+    if (c->n_experts) fci_say(out, size, "%u experts, %u used", c->n_experts, c->n_experts_used);
     if (c->n_window_blocks)
-        fci_weights_say(out, size, "window %u in %u of %u blocks", c->window, c->n_window_blocks,
-                        of);
-    if (h->traits & FCI_TRAIT_POSITIONS) fci_weights_say(out, size, "learned positions");
-    else if (unturned) fci_weights_say(out, size, "no rope in %u of %u blocks", unturned, of);
+        fci_say(out, size, "window %u in %u of %u blocks", c->window, c->n_window_blocks, of);
+    if (h->traits & FCI_TRAIT_POSITIONS) fci_say(out, size, "learned positions");
+    else if (unturned) fci_say(out, size, "no rope in %u of %u blocks", unturned, of);
     if (h->rotary_dim && h->rotary_dim < h->head_dim)
-        fci_weights_say(out, size, "rope on %u of %u numbers of a head", (unsigned)h->rotary_dim,
-                        (unsigned)h->head_dim);
-    if (h->attention_cap > 0) fci_weights_say(out, size, "scores capped at %g", h->attention_cap);
-    if (h->logit_cap > 0) fci_weights_say(out, size, "logits capped at %g", h->logit_cap);
-    if (h->traits & FCI_TRAIT_LAYER_NORM) fci_weights_say(out, size, "LayerNorm");
-    if (h->traits & FCI_TRAIT_POST_NORM) fci_weights_say(out, size, "norms after sublayers");
+        fci_say(out, size, "rope on %u of %u numbers of a head", (unsigned)h->rotary_dim,
+                (unsigned)h->head_dim);
+    if (h->attention_cap > 0) fci_say(out, size, "scores capped at %g", h->attention_cap);
+    if (h->logit_cap > 0) fci_say(out, size, "logits capped at %g", h->logit_cap);
+    if (h->traits & FCI_TRAIT_LAYER_NORM) fci_say(out, size, "LayerNorm");
+    if (h->traits & FCI_TRAIT_POST_NORM) fci_say(out, size, "norms after sublayers");
     if (h->traits & (FCI_TRAIT_HEAD_NORM | FCI_TRAIT_QK_NORM))
-        fci_weights_say(out, size, "norms of q and k");
-    if (h->traits & FCI_TRAIT_PARALLEL) fci_weights_say(out, size, "attention and FFN in parallel");
-    if (h->traits & FCI_TRAIT_PLAIN_FFN) fci_weights_say(out, size, "FFN without gate");
-    if (h->traits & FCI_TRAIT_MULTIPLIERS) fci_weights_say(out, size, "multipliers");
+        fci_say(out, size, "norms of q and k");
+    if (h->traits & FCI_TRAIT_PARALLEL) fci_say(out, size, "attention and FFN in parallel");
+    if (h->traits & FCI_TRAIT_PLAIN_FFN) fci_say(out, size, "FFN without gate");
+    if (h->traits & FCI_TRAIT_MULTIPLIERS) fci_say(out, size, "multipliers");
 }
 
 FCI_FN fc_code fci_weights_describe(fc_model *m, fc_error *err) {
@@ -19104,35 +18994,31 @@ FCI_FN bool fci_disk_goes(const fci_disk *d) {
     return d->at < d->stays;
 }
 
-FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first) {
-    const size_t n = 2 * (size_t)d->m->hyper.n_blocks;
-    d->stays = fci_disk_stays(d, mask);
-    while (first < n && !(mask[first] && d->m->present[first])) first++;
-    d->at = n;
-    if (first == n) return;
-    const fci_disk_part part = fci_disk_sublayer(d->m, first);
-    fci_disk_turn(d, NULL, &part);
-}
-
-FCI_FN void fci_disk_enter(fci_disk *d, const uint8_t *mask, size_t sublayer) {
+// Lets the current sublayer go and reads the first of the mask from `next` on meanwhile.
+FCI_FN void fci_disk_move(fci_disk *d, const uint8_t *mask, size_t next) {
     const size_t n = 2 * (size_t)d->m->hyper.n_blocks;
     fci_disk_part behind, part;
-    size_t next = sublayer + 1;
     if (d->stays == 0) return;
     while (next < n && !(mask[next] && d->m->present[next])) next++;
     const bool goes = fci_disk_goes(d);
     if (goes) behind = fci_disk_sublayer(d->m, d->at);
     if (next < n) part = fci_disk_sublayer(d->m, next);
-    d->at = sublayer;
     fci_disk_turn(d, goes ? &behind : NULL, next < n ? &part : NULL);
 }
 
+FCI_FN void fci_disk_begin(fci_disk *d, const uint8_t *mask, size_t first) {
+    d->stays = fci_disk_stays(d, mask);
+    d->at = SIZE_MAX; // none
+    fci_disk_move(d, mask, first);
+}
+
+FCI_FN void fci_disk_enter(fci_disk *d, const uint8_t *mask, size_t sublayer) {
+    fci_disk_move(d, mask, sublayer + 1);
+    d->at = sublayer;
+}
+
 FCI_FN void fci_disk_end(fci_disk *d) {
-    fci_disk_part behind;
-    if (d->stays == 0) return;
-    const bool goes = fci_disk_goes(d);
-    if (goes) behind = fci_disk_sublayer(d->m, d->at);
-    fci_disk_turn(d, goes ? &behind : NULL, NULL);
+    fci_disk_move(d, NULL, SIZE_MAX);
 }
 
 // >> copies
@@ -19435,7 +19321,7 @@ FCI_FN fc_code fci_identity_content(const fc_model *m, const fc_container *h, co
     for (size_t k = 0; h && k < h->n_kvs; k++) { // in any order
         const fci_str key = h->kvs[k].key;
         fci_str value;
-        if (key.n > 9 && memcmp(key.p, "finercut.", 9) == 0 && !fci_is(key, FCI_IDENTITY_HEALED) &&
+        if (key.n > 9 && fci_begins(key, "finercut.") && !fci_is(key, FCI_IDENTITY_HEALED) &&
             fci_kv_str(&h->kvs[k], &value))
             sum += fci_xxh64(fci_xxh64(0, key.p, key.n), value.p, value.n);
     }
@@ -35638,7 +35524,7 @@ FCI_FN const char *fci_page_file(fci_page *g, size_t index) {
         if (!shared) break;
         for (name--; name > path && !strchr("/\\", name[-1]);) name--;
     }
-    const int n = (int)(strlen(name) - (fci_path_ends(name, ".json") ? 5 : 0));
+    const int n = (int)(strlen(name) - (fci_ends(fci_s(name), ".json") ? 5 : 0));
     return same ? fci_page_say(g, "%.*s (%llu)", n, name, (unsigned long long)same + 1)
                 : fci_page_say(g, "%.*s", n, name);
 }
@@ -37914,7 +37800,7 @@ FCI_FN fc_code fci_study_read_value(const fc_study *s, fci_study_set *set, size_
                                     const fci_json *v) {
     const char *name = s->columns[column].name;
     const fci_distance *d = column < FC_METRIC_COUNT ? fci_distance_of((fc_metric)column) : NULL;
-    const bool perplexity = fci_path_ends(name, "perplexity"),
+    const bool perplexity = fci_ends(fci_s(name), "perplexity"),
                none = d && d->original && set->n_removed == 0;
     const double low = perplexity ? FCI_PERPLEXITY_LEAST : 0,
                  high = perplexity ? FCI_PERPLEXITY_MOST : none ? 0 : d ? d->most : 1;

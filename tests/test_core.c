@@ -300,9 +300,10 @@ static void test_path(void) {
              strcmp(fci_base_name("c"), "c") == 0 && strcmp(fci_base_name("a/b/"), "b/") == 0 &&
              strcmp(fci_base_name(""), "") == 0,
          "last parts");
-    T_OK(fci_path_ends("x.json", ".json") && !fci_path_ends("json", ".json") &&
-             fci_path_ends("x", ""),
-         "ends");
+    T_OK(fci_ends(fci_s("x.json"), ".json") && !fci_ends(fci_s("json"), ".json") &&
+             fci_ends(fci_s("x"), "") && fci_begins(fci_s("GGUF"), "GGUF") &&
+             !fci_begins(fci_s("GGU"), "GGUF"),
+         "beginnings and ends");
     w.fail_alloc = w.allocs + 1;
     w.fail_always = 1;
     char name[3000];
