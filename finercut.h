@@ -3455,7 +3455,10 @@ FCI_INLINE fci_str fci_s(const char *text);
 FCI_INLINE fci_str fci_sn(const char *p, size_t n);
 // The same bytes.
 FCI_INLINE bool fci_eq(fci_str a, fci_str b);
-FCI_INLINE bool fci_is(fci_str a, const char *text);
+FCI_INLINE bool fci_is(fci_str a, const char *text) {
+    return fci_eq(a, fci_s(text));
+}
+
 FCI_INLINE bool fci_begins(fci_str s, const char *text);
 FCI_INLINE bool fci_ends(fci_str s, const char *text);
 // Bytes of the byte order mark that a text begins with: 3 or 0.
@@ -3466,8 +3469,14 @@ FCI_FN const char *fci_show(fci_str s, fci_shown *to);
 FCI_INLINE bool fci_mul(uint64_t a, uint64_t b, uint64_t *out);
 FCI_INLINE bool fci_add(uint64_t a, uint64_t b, uint64_t *out);
 // Up to a multiple of `to`; overflow is not checked.
-FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to);
-FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b);
+FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to) {
+    return (n + to - 1) / to * to;
+}
+
+FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b);
 
 // ---- private to this section
@@ -3488,10 +3497,6 @@ FCI_INLINE fci_str fci_sn(const char *p, size_t n) {
 
 FCI_INLINE bool fci_eq(fci_str a, fci_str b) {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
-FCI_INLINE bool fci_is(fci_str a, const char *text) {
-    return fci_eq(a, fci_s(text));
 }
 
 FCI_INLINE bool fci_begins(fci_str s, const char *text) {
@@ -3529,14 +3534,6 @@ FCI_INLINE bool fci_add(uint64_t a, uint64_t b, uint64_t *out) {
     if (a > UINT64_MAX - b) return false;
     *out = a + b;
     return true;
-}
-
-FCI_INLINE uint64_t fci_round_up(uint64_t n, uint64_t to) {
-    return (n + to - 1) / to * to;
-}
-
-FCI_INLINE uint64_t fci_min(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
 }
 
 FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b) {
@@ -3899,27 +3896,6 @@ FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err) {
 // FNV-1a, 64 bits, continued from h, which is FCI_HASH_START at first.
 FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
 // Little-endian integers from unaligned bytes, on any machine.
-FCI_INLINE uint16_t fci_le16(const void *p);
-FCI_INLINE uint32_t fci_le32(const void *p);
-FCI_INLINE uint64_t fci_le64(const void *p);
-// XXH64 (xxHash's specification) of n bytes: several GB/s, the same number on any machine.
-FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n);
-// XXH64 of a number, seeded by h.
-FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
-// The same 32 bits as the other type.
-FCI_INLINE float fci_bits_float(uint32_t bits);
-FCI_INLINE uint32_t fci_float_bits(float f);
-
-// ---- private to this section
-
-#define FCI_HASH_START 0xcbf29ce484222325u
-
-FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
-    const unsigned char *p = (const unsigned char *)bytes;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
-    return h;
-}
-
 FCI_INLINE uint16_t fci_le16(const void *p) {
     const unsigned char *b = (const unsigned char *)p;
     return (uint16_t)(b[0] | (uint32_t)b[1] << 8);
@@ -3931,6 +3907,33 @@ FCI_INLINE uint32_t fci_le32(const void *p) {
 
 FCI_INLINE uint64_t fci_le64(const void *p) {
     return fci_le32(p) | (uint64_t)fci_le32((const char *)p + 4) << 32;
+}
+
+// XXH64 (xxHash's specification) of n bytes: several GB/s, the same number on any machine.
+FCI_FN uint64_t fci_xxh64(uint64_t seed, const void *bytes, size_t n);
+// XXH64 of a number, seeded by h.
+FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value);
+// The same 32 bits as the other type.
+FCI_INLINE float fci_bits_float(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+FCI_INLINE uint32_t fci_float_bits(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+// ---- private to this section
+
+#define FCI_HASH_START 0xcbf29ce484222325u
+
+FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
 }
 
 #define FCI_XXH_1 0x9e3779b185ebca87u
@@ -3986,18 +3989,6 @@ FCI_FN uint64_t fci_xxh_add(uint64_t h, uint64_t value) {
     unsigned char bytes[8];
     for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(value >> (8 * i));
     return fci_xxh64(h, bytes, sizeof bytes);
-}
-
-FCI_INLINE float fci_bits_float(uint32_t bits) {
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-FCI_INLINE uint32_t fci_float_bits(float f) {
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return bits;
 }
 
 // >> arena
@@ -4284,8 +4275,7 @@ FCI_FN fc_code fci_map_widen(fci_map *m, size_t count, fc_error *err) {
         return fci_fail(err, FC_ERR_MEMORY, 0, "map: too many entries");
     while (capacity < count * 2 + 2) capacity *= 2;
     if (capacity <= m->capacity) return FC_OK;
-    fci_map_slot *slots =
-        (fci_map_slot *)fci_alloc(m->c, capacity, sizeof *slots, "map", err);
+    fci_map_slot *slots = (fci_map_slot *)fci_alloc(m->c, capacity, sizeof *slots, "map", err);
     if (!slots) return FC_ERR_MEMORY;
     if (!m->capacity)
         m->seed = fci_xxh_add((uintptr_t)slots, (uint64_t)(1e9 * fci_platform_seconds()));
@@ -4452,8 +4442,7 @@ FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_
                                  fci_file *f, bool *there, fc_error *err);
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size); // what it is instead, or NULL
 // FC_ERR_IO where the file system of `path` has less room; of a caller's fc_io nothing is known.
-FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes,
-                             fc_error *err);
+FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes, fc_error *err);
 
 // ---- private to this section
 
@@ -5489,9 +5478,7 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
     for (uint32_t i = 0; i + 1 < n; i++) {
         p->workers[i].pool = p;
         p->workers[i].index = i + 1;
-        if (!fci_thread_start(&p->workers[i].thread, fci_parallel_pool_loop,
-                                       &p->workers[i]))
-            break;
+        if (!fci_thread_start(&p->workers[i].thread, fci_parallel_pool_loop, &p->workers[i])) break;
         p->n_workers++;
     }
     return p;
@@ -6036,10 +6023,19 @@ FCI_FN fc_code fci_json_step(fci_json_reader *r, fci_json *event) {
 // JSON as a tree, where no object has a key twice (after unescaping).
 
 // The first child; the next sibling. The parent's `count` says how many there are.
-FCI_INLINE const fci_json *fci_json_first(const fci_json *n);
-FCI_INLINE const fci_json *fci_json_next(const fci_json *n);
+FCI_INLINE const fci_json *fci_json_first(const fci_json *n) {
+    return n + 1;
+}
+
+FCI_INLINE const fci_json *fci_json_next(const fci_json *n) {
+    return n + n->skip;
+}
+
 // NULL is of no type.
-FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type);
+FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type) {
+    return n && n->type == (uint8_t)type;
+}
+
 // The text from byte `from` on (fci_bom, where it was a file's) as a tree in the arena, whose
 // context becomes c; the text must outlive the tree. *root is NULL on failure.
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
@@ -6058,18 +6054,6 @@ typedef struct fci_json_lines {
 FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_error *err);
 
 // ---- private to this section
-
-FCI_INLINE const fci_json *fci_json_first(const fci_json *n) {
-    return n + 1;
-}
-
-FCI_INLINE const fci_json *fci_json_next(const fci_json *n) {
-    return n + n->skip;
-}
-
-FCI_INLINE bool fci_json_is(const fci_json *n, fci_json_type type) {
-    return n && n->type == (uint8_t)type;
-}
 
 FCI_FN fc_code fci_tree_duplicate(const fci_json_reader *r, const fci_json *key) {
     fci_shown shown;
@@ -6209,13 +6193,22 @@ FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_e
 // The member `key` of an object; NULL: not there, or no object.
 FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key);
 // "a number", "nothing" for NULL; not of END and DONE.
-FCI_FN const char *fci_json_type_name(const fci_json *n);
+FCI_FN const char *fci_json_type_name(const fci_json *n) {
+    static const char *const names[] = {"null",     "a boolean", "a number",
+                                        "a string", "an array",  "an object"};
+    return n ? names[n->type] : "nothing";
+}
+
 // FC_ERR_FORMAT of a wrong value: metric: expected a number, got "cosine" (at byte 131). `got`
 // NULL: there is none.
 FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
                             const char *expected);
 // fci_json_get, but null counts as absent.
-FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key);
+FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key) {
+    const fci_json *n = fci_json_get(object, key);
+    return fci_json_is(n, FCI_JSON_NULL) ? NULL : n;
+}
+
 // The member `key`; FC_ERR_FORMAT where it is not there, or not of `type`.
 FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
                                const fci_json **out, fc_error *err);
@@ -6244,12 +6237,6 @@ FCI_FN const fci_json *fci_json_get(const fci_json *object, const char *key) {
     return NULL;
 }
 
-FCI_FN const char *fci_json_type_name(const fci_json *n) {
-    static const char *const names[] = {"null",     "a boolean", "a number",
-                                        "a string", "an array",  "an object"};
-    return n ? names[n->type] : "nothing";
-}
-
 FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what,
                             const char *expected) {
     fci_shown shown;
@@ -6260,11 +6247,6 @@ FCI_FN fc_code fci_json_bad(fc_error *err, const fci_json *got, const char *what
     if (text || got->type == FCI_JSON_NUMBER) said = fci_show(got->text, &shown);
     return fci_fail(err, FC_ERR_FORMAT, got->at, "%s: expected %s, got %s%s%s (at byte %llu)", what,
                     expected, quote, said, quote, (unsigned long long)got->at);
-}
-
-FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key) {
-    const fci_json *n = fci_json_get(object, key);
-    return fci_json_is(n, FCI_JSON_NULL) ? NULL : n;
 }
 
 FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
@@ -6389,17 +6371,30 @@ static const int8_t fci_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -
 
 static const int8_t fci_mxfp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-FCI_INLINE float fci_bf16_to_f32(uint16_t h);
+FCI_INLINE float fci_bf16_to_f32(uint16_t h) {
+    return fci_bits_float((uint32_t)h << 16);
+}
+
 // To nearest, ties to even; NaN stays a (quiet) NaN.
-FCI_INLINE uint16_t fci_f32_to_bf16(float f);
+FCI_INLINE uint16_t fci_f32_to_bf16(float f) {
+    uint32_t bits = fci_float_bits(f);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 // To nearest, ties to even; one NaN per sign, as in ggml.
 FCI_FN uint16_t fci_f32_to_f16(float f);
 // The float16 at p, little-endian.
 FCI_INLINE float fci_half_at(const uint8_t *p);
 // The scale, signed, of the 32 elements from 32g on of the IQ4_XS block at b.
-FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g);
+FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g) {
+    return ((b[4 + g / 2] >> (g % 2 * 4) & 15) | (fci_le16(b + 2) >> (2 * g) & 3) << 4) - 32;
+}
+
 // 2^(e - 128), denormal for e 0 and 1: half the scale, as fci_mxfp4_twice has the numbers doubled.
-FCI_INLINE float fci_mxfp4_scale(uint32_t e);
+FCI_INLINE float fci_mxfp4_scale(uint32_t e) {
+    return fci_bits_float(e < 2 ? 0x200000u << e : (e - 1) << 23);
+}
 
 // ---- private to this section
 
@@ -6422,26 +6417,8 @@ FCI_FN uint16_t fci_f32_to_f16(float f) {
     return (uint16_t)(sign | (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13);
 }
 
-FCI_INLINE float fci_bf16_to_f32(uint16_t h) {
-    return fci_bits_float((uint32_t)h << 16);
-}
-
-FCI_INLINE uint16_t fci_f32_to_bf16(float f) {
-    uint32_t bits = fci_float_bits(f);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 FCI_INLINE float fci_half_at(const uint8_t *p) {
     return fci_halves_to_f32(fci_le16(p));
-}
-
-FCI_INLINE int fci_iq4_scale(const uint8_t *b, int g) {
-    return ((b[4 + g / 2] >> (g % 2 * 4) & 15) | (fci_le16(b + 2) >> (2 * g) & 3) << 4) - 32;
-}
-
-FCI_INLINE float fci_mxfp4_scale(uint32_t e) {
-    return fci_bits_float(e < 2 ? 0x200000u << e : (e - 1) << 23);
 }
 
 // >> number
@@ -7136,12 +7113,10 @@ FCI_FN fc_code fci_encode_rows(const fci_context *c, fc_dtype type, const char *
     uint64_t at = task * job.run + job.held[task];
     for (uint64_t i = at, end = at + block; i < end; i++)
         if (isfinite(x[at]) && !(fabsf(x[i]) <= fabsf(x[at]))) at = i;
-    return fci_fail(err, FC_ERR_NUMERIC, 0,
-                    "tensor \"%s\": row %llu, column %llu: %g does not fit %s; use %s", name,
-                    (unsigned long long)((first + at) / cols),
-                    (unsigned long long)((first + at) % cols),
-                    (double)x[at], fc_dtype_name(type),
-                    fci_number_wider(type, x[at], wider));
+    return fci_fail(
+        err, FC_ERR_NUMERIC, 0, "tensor \"%s\": row %llu, column %llu: %g does not fit %s; use %s",
+        name, (unsigned long long)((first + at) / cols), (unsigned long long)((first + at) % cols),
+        (double)x[at], fc_dtype_name(type), fci_number_wider(type, x[at], wider));
 }
 
 // >> kv
@@ -8084,7 +8059,10 @@ FCI_FN fc_container *fci_container_open_with(const fci_context *context, const c
 // compared; their types may be others. c closes `over` with itself, after a failure too.
 FCI_FN fc_code fci_container_override(fc_container *c, fc_container *over, fc_error *err);
 // A tensor of c as c's own files have it.
-FCI_FN const fc_tensor *fci_container_own(const fc_container *c, const fc_tensor *t);
+FCI_FN const fc_tensor *fci_container_own(const fc_container *c, const fc_tensor *t) {
+    return c->own ? &c->own[t - c->tensors] : t;
+}
+
 // A value of the metadata; NULL: none of that key.
 FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key);
 
@@ -8541,10 +8519,6 @@ FINERCUT_API fc_container *fc_container_open_memory(const fc_memory_file *files,
     return fci_container_open_with(&c, path, err);
 }
 
-FCI_FN const fc_tensor *fci_container_own(const fc_container *c, const fc_tensor *t) {
-    return c->own ? &c->own[t - c->tensors] : t;
-}
-
 FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key) {
     uint32_t i;
     return fci_map_get(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
@@ -8695,20 +8669,24 @@ typedef struct fci_rope {
 
 // The share of a frequency that llama3's scaling keeps, by its number of turns in the original
 // context; the rest is divided by the factor.
-FCI_FN double fci_rope_kept(const fci_rope *r, double frequency);
-// Frequency j of an embedding of `dims` dimensions, in radians per position.
-FCI_FN double fci_rope_frequency(const fci_rope *r, uint64_t dims, size_t form, size_t j);
-// 2 where sequences beyond the original context have frequencies of their own, of form 1; else 1.
-FCI_FN size_t fci_rope_forms(const fci_rope *r);
-// Yarn's factor for queries and keys.
-FCI_FN double fci_rope_yarn_scale(double factor, double mscale);
-
-// ---- private to this section
-
 FCI_FN double fci_rope_kept(const fci_rope *r, double frequency) {
     const double turns = r->original * frequency / (2 * 3.14159265358979323846);
     return turns < r->low ? 0 : turns > r->high ? 1 : (turns - r->low) / (r->high - r->low);
 }
+
+// Frequency j of an embedding of `dims` dimensions, in radians per position.
+FCI_FN double fci_rope_frequency(const fci_rope *r, uint64_t dims, size_t form, size_t j);
+// 2 where sequences beyond the original context have frequencies of their own, of form 1; else 1.
+FCI_FN size_t fci_rope_forms(const fci_rope *r) {
+    return r->factors[1] ? 2 : 1;
+}
+
+// Yarn's factor for queries and keys.
+FCI_FN double fci_rope_yarn_scale(double factor, double mscale) {
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+// ---- private to this section
 
 // The first and last frequencies of yarn's ramp from kept to scaled ones: those that turn `high`
 // and `low` times within the original context.
@@ -8740,14 +8718,6 @@ FCI_FN double fci_rope_frequency(const fci_rope *r, uint64_t dims, size_t form, 
         f = slow * f / r->factor + (1 - slow) * f;
     }
     return factors ? f / (double)factors[j] : f;
-}
-
-FCI_FN size_t fci_rope_forms(const fci_rope *r) {
-    return r->factors[1] ? 2 : 1;
-}
-
-FCI_FN double fci_rope_yarn_scale(double factor, double mscale) {
-    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
 }
 
 // >> traits
@@ -8824,20 +8794,16 @@ typedef struct fci_hyper {
 } fci_hyper;
 
 // How many rotary embeddings the model has.
-FCI_FN size_t fci_hyper_ropes(const fci_hyper *h);
-
-// ---- private to this section
-
 FCI_FN size_t fci_hyper_ropes(const fci_hyper *h) {
     return h->traits & FCI_TRAIT_TWO_ROPES ? 2 : 1;
 }
 
+// ---- private to this section
+
 // >> fields
 // What files call the hyperparameters and activations, with ranges and defaults.
 
-typedef enum fci_field_type {
-    FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT
-} fci_field_type;
+typedef enum fci_field_type { FCI_FIELD_COUNT, FCI_FIELD_REAL, FCI_FIELD_TRAIT } fci_field_type;
 
 #define FCI_REQUIRED (-1.0)
 #define FCI_LATER (-2.0)
@@ -9255,12 +9221,10 @@ static const fci_architecture fci_architecture_table[] = {
      "{\"rms_norm_eps\":1e-6}", "{}",
      FCI_USUAL FCI_OWN_BIASES, "attention_bias|mlp_bias", 0, NULL, NULL},
     {"mistral", "MistralForCausalLM", "llama", "hidden_act", "silu", FCI_WINDOWED, 0,
-     FCI_TRAIT_ROPE_PAIRS,
-     FCI_WINDOW_ALL,
+     FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"sliding_window\":4096,"
      "\"rms_norm_eps\":1e-6}", "{}",
-     FCI_USUAL FCI_NO_BIASES "|layer_types",
-     "attention_bias", 0, NULL, NULL},
+     FCI_USUAL FCI_NO_BIASES "|layer_types", "attention_bias", 0, NULL, NULL},
     {"mixtral", "MixtralForCausalLM", "llama", "hidden_act", "silu",
      FCI_WINDOWED | FCI_TRAIT_EXPERTS | FCI_TRAIT_TOP_SUM, 0, FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":8,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-5,"
@@ -9272,28 +9236,24 @@ static const fci_architecture fci_architecture_table[] = {
      FCI_TRAIT_QKV_BIAS | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
      "\"max_window_layers\":28,\"rms_norm_eps\":1e-6}", "{}",
-     FCI_USUAL FCI_NO_BIASES,
-     "", 0, NULL, NULL},
+     FCI_USUAL FCI_NO_BIASES, "", 0, NULL, NULL},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_WINDOW, 0, FCI_TRAIT_USE_WINDOW, FCI_WINDOW_FROM,
      "{\"num_key_value_heads\":32,\"head_dim\":128,\"max_position_embeddings\":32768,"
      "\"sliding_window\":4096,\"max_window_layers\":28,\"rms_norm_eps\":1e-6}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", 0, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS, "attention_bias", 0, NULL, NULL},
     {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", "hidden_act", "silu",
      FCI_TRAIT_HEAD_NORM | FCI_TRAIT_EXPERTS | FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_TOP_SUM | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"sliding_window\":4096,"
      "\"num_local_experts\":128,\"num_experts_per_tok\":8,\"moe_intermediate_size\":768,"
      "\"rms_norm_eps\":1e-6}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS "|layer_types",
-     "attention_bias", FCI_QUIRK_EXPERTS_KEY, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS "|layer_types", "attention_bias", FCI_QUIRK_EXPERTS_KEY, NULL, NULL},
     {"gemma", "GemmaForCausalLM", "gemma", "hidden_act", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN, FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":16,\"head_dim\":256,\"max_position_embeddings\":8192,"
      "\"tie_word_embeddings\":true,\"rms_norm_eps\":1e-6}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", FCI_QUIRK_TANH | FCI_QUIRK_NO_OUTPUT, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS, "attention_bias", FCI_QUIRK_TANH | FCI_QUIRK_NO_OUTPUT, NULL, NULL},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", "hidden_activation", "gelu_pytorch_tanh",
      FCI_TRAIT_ROOT_HIDDEN | FCI_TRAIT_POST_NORM | FCI_TRAIT_CAPS | FCI_WINDOWED,
      FCI_TRAIT_PLUS_ONE, 0, FCI_WINDOW_PATTERN,
@@ -9327,20 +9287,17 @@ static const fci_architecture fci_architecture_table[] = {
     {"olmo2", "Olmo2ForCausalLM", "olmo2", "hidden_act", "silu",
      FCI_TRAIT_NO_PRE_NORM | FCI_TRAIT_POST_NORM | FCI_TRAIT_QK_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"rms_norm_eps\":1e-5}", "{}",
-     FCI_USUAL FCI_NO_FFN_BIAS,
-     "attention_bias", FCI_QUIRK_OUTPUT, NULL, NULL},
+     FCI_USUAL FCI_NO_FFN_BIAS, "attention_bias", FCI_QUIRK_OUTPUT, NULL, NULL},
     {"granite", "GraniteForCausalLM", "granite", "hidden_act", "silu", FCI_TRAIT_MULTIPLIERS, 0,
      FCI_TRAIT_ROPE_PAIRS, FCI_WINDOW_ALL,
      "{\"attention_multiplier\":1.0,\"rms_norm_eps\":1e-6}", "{}",
-     FCI_USUAL FCI_OWN_BIASES,
-     "attention_bias", 0, NULL, NULL},
+     FCI_USUAL FCI_OWN_BIASES, "attention_bias", 0, NULL, NULL},
     {"smollm3", "SmolLM3ForCausalLM", "smollm3", "hidden_act", "silu", FCI_TRAIT_WINDOW, 0,
      FCI_TRAIT_ROPE_PAIRS | FCI_TRAIT_USE_WINDOW, FCI_WINDOW_NO_ROPE,
      "{\"num_key_value_heads\":4,\"max_position_embeddings\":32768,\"rope_theta\":2e6,"
      "\"no_rope_layer_interval\":4,\"tie_word_embeddings\":true,"
      "\"rms_norm_eps\":1e-6}", "{\"no_rope_layer_interval\":4}",
-     FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL,
-     "attention_bias", 0, NULL, NULL},
+     FCI_WHOLE_HEADS FCI_RMS_EPS FCI_OWN_BIASES FCI_SERIAL, "attention_bias", 0, NULL, NULL},
     {"stablelm", "StableLmForCausalLM", "stablelm", "hidden_act", "silu",
      FCI_LAYER_NORMS | FCI_TRAIT_ONE_NORM, 0, 0, FCI_WINDOW_ALL,
      "{\"num_key_value_heads\":32,\"max_position_embeddings\":4096,\"layer_norm_eps\":1e-5,"
@@ -9371,8 +9328,7 @@ static const fci_architecture fci_architecture_table[] = {
      FCI_TRAIT_TRANSPOSED, 0, FCI_WINDOW_ALL,
      "{\"n_positions\":1024,\"layer_norm_epsilon\":1e-5,\"tie_word_embeddings\":true}", "{}",
      "num_key_value_heads|head_dim|intermediate_size|rms_norm_eps|layer_norm_eps|norm_epsilon"
-     FCI_SERIAL,
-     "", 0, fci_architecture_gpt2_names, NULL},
+     FCI_SERIAL, "", 0, fci_architecture_gpt2_names, NULL},
     {NULL, NULL, NULL, NULL, NULL, 0, 0, 0, FCI_WINDOW_ALL, NULL, NULL, NULL, NULL, 0, NULL, NULL},
 };
 
@@ -9401,13 +9357,18 @@ FCI_FN void fci_architecture_known(char *out, size_t size) {
 
 #define FCI_PRUNED_TYPE "finercut-"
 #define FCI_PRUNED_TYPE_N (sizeof FCI_PRUNED_TYPE - 1)
-FCI_FN bool fci_pruned_is_type(fci_str model_type);
+FCI_FN bool fci_pruned_is_type(fci_str s) {
+    return s.n > FCI_PRUNED_TYPE_N && fci_begins(s, FCI_PRUNED_TYPE);
+}
+
 #define FCI_PRUNED_GGUF "deci"
 static const char *const fci_pruned_kinds[FC_KIND_COUNT] = {"attention", "ffn"};
 // Sublayers that stay say their size, which is the same in all blocks.
 static const char *const fci_pruned_sizes[FC_KIND_COUNT] = {"n_heads_in_group",
                                                             "intermediate_size"};
-FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind);
+FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind) {
+    return kind == FC_KIND_FFN ? h->ff : h->n_heads / h->n_kv_heads;
+}
 
 // llama.cpp skips a whole block that has no FFN, and takes the head size from the first block:
 // there a removed sublayer is written as zeros, as small as possible. Its tensors, the output last.
@@ -9426,14 +9387,6 @@ static const fci_stub_part fci_stub_parts[FC_KIND_COUNT][FCI_STUB_PARTS] = {
 };
 
 // ---- private to this section
-
-FCI_FN bool fci_pruned_is_type(fci_str s) {
-    return s.n > FCI_PRUNED_TYPE_N && fci_begins(s, FCI_PRUNED_TYPE);
-}
-
-FCI_FN uint64_t fci_pruned_size(const fci_hyper *h, uint32_t kind) {
-    return kind == FC_KIND_FFN ? h->ff : h->n_heads / h->n_kv_heads;
-}
 
 #ifndef FINERCUT_NO_TOKENIZER
 // >> unicode
@@ -10371,8 +10324,7 @@ FCI_FN void fci_decoder_put(const fci_tokenizer_decoder *d, const int16_t bytes[
     char byte;
     if (d->kind == FCI_TEXT_LETTERS) fci_decoder_put_bytes(bytes, b, text);
     else if (d->bytes && fci_tokenizer_is_byte(text, &byte)) fci_put(b, &byte, 1);
-    else if (d->from.n)
-        fci_changes_put(b, text, d->from, d->bare && first ? fci_s("") : d->to);
+    else if (d->from.n) fci_changes_put(b, text, d->from, d->bare && first ? fci_s("") : d->to);
     else { // without a decoder tokens are words
         if (d->kind == FCI_TEXT_SPACED && b->n) fci_puts(b, " ");
         fci_put(b, text.p, text.n);
@@ -12031,8 +11983,7 @@ FCI_FN fc_code fci_vocabulary_kv_merges(fci_vocabulary_loader *l, const fci_kv *
 }
 
 FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_container *g) {
-    const fci_kv *tokens, *scores, *types, *merges,
-        *named = fci_gguf_find(g, "general.name");
+    const fci_kv *tokens, *scores, *types, *merges, *named = fci_gguf_find(g, "general.name");
     fci_str name = fci_s("");
     fc_code code =
         fci_vocabulary_kv_array(l, g, "tokenizer.ggml.tokens", FCI_KV_STRING, 0, &tokens);
@@ -12212,8 +12163,7 @@ FCI_FN fc_code fci_templates_file(fci_templates *t, const char *file, fci_str na
     if (code || !path) return code;
     code = fci_file_open(t->c, path, FCI_TEMPLATES_LIMIT, &f, t->err);
     if (code) return code;
-    code = fci_templates_found(t, name,
-                               fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
+    code = fci_templates_found(t, name, fci_sn(f.data ? (const char *)f.data : "", (size_t)f.size));
     fci_file_close(&f);
     return code;
 }
@@ -12256,8 +12206,7 @@ FCI_FN fc_code fci_templates_read(fci_templates *t, const fci_json *settings) {
     fci_file f;
     char *path = NULL;
     fc_code code = fci_templates_file(t, "chat_template.jinja", fci_s("default"));
-    if (!code)
-        code = fci_templates_list(t->c, t->arena, t->folder, fci_templates_named, t, t->err);
+    if (!code) code = fci_templates_list(t->c, t->arena, t->folder, fci_templates_named, t, t->err);
     if (code || t->n) return code;
     if (chat) return fci_templates_json(t, chat, "tokenizer_config.json");
     code = t->path(t->path_user, other, &path);
@@ -12272,8 +12221,7 @@ FCI_FN fc_code fci_templates_read(fci_templates *t, const fci_json *settings) {
     return code;
 }
 
-FCI_FN bool fci_templates_gguf(const fc_container *g, size_t *index, fci_str *name,
-                               fci_str *text) {
+FCI_FN bool fci_templates_gguf(const fc_container *g, size_t *index, fci_str *name, fci_str *text) {
     static const char key[] = "tokenizer.chat_template";
     const size_t n = sizeof key - 1;
     while (*index < g->n_kvs) {
@@ -12316,8 +12264,7 @@ FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const sett
 // Appends a general.name by which llama.cpp lets special tokens take blanks as r->t does.
 FCI_FN void fci_respell_name(const fci_respell *r, fci_str name, fci_buffer *b);
 // No templates yet; a and k outlive *c.
-FCI_FN void fci_respell_chats_begin(fci_respell_chats *c, fci_arena *a, fci_keys *k,
-                                    fc_error *err);
+FCI_FN void fci_respell_chats_begin(fci_respell_chats *c, fci_arena *a, fci_keys *k, fc_error *err);
 // Appends the key of a chat template; `text` is not kept.
 FCI_FN fc_code fci_respell_chats_put(fci_respell_chats *c, fci_str name, fci_str text);
 // Appends the list of names, unless `code` is a failure, and frees; returns the failure.
@@ -13053,8 +13000,7 @@ FCI_INLINE void fci_total_add(fci_total *t, const fci_lanes *x) {
     if (t->part == 0 && ++t->n == FCI_TOTAL_RUN) fci_totals_flush(t);
 }
 
-FCI_INLINE void fci_total_add_product(fci_total *t, const fci_lanes *x,
-                                      const fci_lanes *y) {
+FCI_INLINE void fci_total_add_product(fci_total *t, const fci_lanes *x, const fci_lanes *y) {
     fci_totals_f64 a[FCI_HALVES], b[FCI_HALVES];
     fci_totals_widen(x, a);
     fci_totals_widen(y, b);
@@ -13726,7 +13672,9 @@ enum { FCI_TURNED_ROWS = 16 }; // of a panel
     (FCI_TURNED_BIT(Q8_0) | FCI_TURNED_BIT(Q4_0) | FCI_TURNED_BIT(Q4_1) | FCI_TURNED_BIT(Q5_0) |   \
      FCI_TURNED_BIT(Q5_1) | FCI_TURNED_BIT(Q4_K) | FCI_TURNED_BIT(Q5_K) | FCI_TURNED_BIT(Q6_K))
 #define FCI_TURNED_PLAIN (FCI_TURNED_BIT(F32) | FCI_TURNED_BIT(F16) | FCI_TURNED_BIT(BF16))
-FCI_INLINE bool fci_turned_has(uint64_t types, fc_dtype type);
+FCI_INLINE bool fci_turned_has(uint64_t types, fc_dtype type) {
+    return types >> type & 1;
+}
 
 typedef struct fci_turned { // a block
     uint16_t per, size;     // its numbers and bytes
@@ -13743,10 +13691,6 @@ FCI_FN void fci_turned_turn(const fci_turned *t, const char *const *rows, size_t
                             char *out);
 
 // ---- private to this section
-
-FCI_INLINE bool fci_turned_has(uint64_t types, fc_dtype type) {
-    return types >> type & 1;
-}
 
 FCI_FN bool fci_turned_of(uint64_t types, fc_dtype type, fci_turned *out) {
     static const struct {
@@ -14130,8 +14074,7 @@ FCI_NEON FCI_INLINE void fci_decode_put_neon_eight(int16x8_t q, float scale, flo
     vst1q_f32(out + 4, FCI_NEON_ADD(a, high, scale));
 }
 
-FCI_NEON FCI_STEP void fci_decode_put_neon(const fci_bytes *q, float scale, float add,
-                                           float *out) {
+FCI_NEON FCI_STEP void fci_decode_put_neon(const fci_bytes *q, float scale, float add, float *out) {
     const int8x16_t v = (int8x16_t)*q;
     fci_decode_put_neon_eight(vmovl_s8(vget_low_s8(v)), scale, add, out);
     fci_decode_put_neon_eight(vmovl_s8(vget_high_s8(v)), scale, add, out + 8);
@@ -14241,8 +14184,7 @@ FCI_NEON FCI_FN void fci_decode_row_neon(fc_dtype type, const void *row, uint64_
 #endif
 
 #if FCI_HAS_AVX2
-FCI_AVX2 FCI_STEP void fci_decode_put_avx2(const fci_bytes *q, float scale, float add,
-                                           float *out) {
+FCI_AVX2 FCI_STEP void fci_decode_put_avx2(const fci_bytes *q, float scale, float add, float *out) {
     const __m256i low = _mm256_cvtepi8_epi32((__m128i)*q),
                   high = _mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)*q, 8));
     const __m256 s = _mm256_set1_ps(scale), a = _mm256_set1_ps(add);
@@ -14481,16 +14423,12 @@ FCI_PANELS FCI_FN void fci_panels_rounded(fc_dtype type, size_t n, const void *a
 #endif
 #if FCI_VECTORS
 // Where the rounded row is whose floats are at `a`.
-FCI_INLINE const fci_rounded *fci_panels_row(const void *a);
-#endif
-
-// ---- private to this section
-
-#if FCI_VECTORS
 FCI_INLINE const fci_rounded *fci_panels_row(const void *a) {
     return (const fci_rounded *)(const void *)((const uint32_t *)a + FCI_TILE_WORDS);
 }
 #endif
+
+// ---- private to this section
 
 #if FCI_HAS_PANELS
 // Inlined into one another with constant arguments, these functions fold to little. Without an
@@ -14546,8 +14484,7 @@ FCI_PANELS_STEP fci_panels_u32 fci_panels_word(const char *const *p, unsigned ha
     return w;
 }
 
-FCI_PANELS_STEP fci_panels_f32 fci_panels_half(const char *const *p, size_t half,
-                                               unsigned g) {
+FCI_PANELS_STEP fci_panels_f32 fci_panels_half(const char *const *p, size_t half, unsigned g) {
     const char *at = FCI_PANELS_AT(half, 2, g);
 #if FCI_HAS_AVX2
     return (fci_panels_f32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
@@ -14682,8 +14619,7 @@ FCI_PANELS_STEP void fci_panels_products(fc_dtype type, const char *const *p, un
                                          unsigned i, const float *x, const fci_panels_f32 *d,
                                          const fci_panels_f32 *m, unsigned from, unsigned to,
                                          fci_panels_f32 *c) {
-    const fci_panels_u8 less =
-        (fci_panels_u8)FCI_PANELS_WORDS(FCI_PANELS_LESS(type) * 0x01010101u);
+    const fci_panels_u8 less = (fci_panels_u8)FCI_PANELS_WORDS(FCI_PANELS_LESS(type) * 0x01010101u);
     fci_panels_u32 q[4];
 #define X(g)                                                                                       \
     if (from <= g && g < to) {                                                                     \
@@ -14839,15 +14775,9 @@ FCI_PANELS_STEP void fci_panels_round_block(fc_dtype type, unsigned n, const cha
     fci_panels_f32 c[4];                                                                           \
     memcpy(p, panels, sizeof p);                                                                   \
     if (first) memset(acc, 0, FCI_PANELS_SINGLES * sizeof *acc);                                   \
-    memcpy(&c[0], acc, sizeof *c);                                                                 \
-    memcpy(&c[1], acc + FCI_PANELS_BYTES / 4, sizeof *c);                                          \
-    memcpy(&c[2], acc + 2 * FCI_PANELS_BYTES / 4, sizeof *c);                                      \
-    memcpy(&c[3], acc + 3 * FCI_PANELS_BYTES / 4, sizeof *c);
-#define FCI_PANELS_END                                                                             \
-    memcpy(acc, &c[0], sizeof *c);                                                                 \
-    memcpy(acc + FCI_PANELS_BYTES / 4, &c[1], sizeof *c);                                          \
-    memcpy(acc + 2 * FCI_PANELS_BYTES / 4, &c[2], sizeof *c);                                      \
-    memcpy(acc + 3 * FCI_PANELS_BYTES / 4, &c[3], sizeof *c);
+    FCI_EACH_4(FCI_PANELS_LOAD)
+#define FCI_PANELS_LOAD(g) memcpy(&c[g], acc + (g) * FCI_PANELS_BYTES / 4, sizeof *c);
+#define FCI_PANELS_STORE(g) memcpy(acc + (g) * FCI_PANELS_BYTES / 4, &c[g], sizeof *c);
 
 FCI_PANELS FCI_FN void fci_panels_floats(fc_dtype type, size_t n, const void *a,
                                          const char *const *panels, float *acc, bool first) {
@@ -14862,7 +14792,7 @@ FCI_PANELS FCI_FN void fci_panels_floats(fc_dtype type, size_t n, const void *a,
 #undef CASE
     default: break;
     }
-    FCI_PANELS_END
+    FCI_EACH_4(FCI_PANELS_STORE)
 }
 
 #if !FCI_HAS_NEON32
@@ -14880,7 +14810,7 @@ FCI_PANELS FCI_FN void fci_panels_rounded(fc_dtype type, size_t n, const void *a
 #undef CASE
     default: break;
     }
-    FCI_PANELS_END
+    FCI_EACH_4(FCI_PANELS_STORE)
 }
 #endif
 #endif
@@ -15818,14 +15748,12 @@ typedef struct fci_matrix { // weights as stored: rows are outputs
 } fci_matrix;
 
 // Where a row of W begins; not for a transposed one.
-FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row);
-
-// ---- private to this section
-
 FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
     if (w->run) row = row / w->run * w->step + row % w->run;
     return (const char *)w->data + row * w->row_bytes;
 }
+
+// ---- private to this section
 
 // >> pack
 // Activations packed once for all matrices that read them: blocks of K, each with the rows in
@@ -15846,8 +15774,7 @@ typedef struct fci_gemm_packed {
 // The tile for a compute type (AUTO: float32); its `run` is NULL where the table has none.
 FCI_INLINE const fci_tile *fci_gemm_tile(const fci_context *c, fc_compute compute);
 // Bytes that fci_gemm_pack writes for m rows of k.
-FCI_FN uint64_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m,
-                                      size_t k);
+FCI_FN uint64_t fci_gemm_packed_bytes(const fci_context *c, fc_compute compute, size_t m, size_t k);
 // Packs x, m rows of k floats, ldx floats apart (normalised unless norm is NULL), in the layout of
 // this context's table.
 FCI_FN void fci_gemm_pack(const fci_context *c, fc_compute compute, const float *x, size_t ldx,
@@ -15934,8 +15861,7 @@ FCI_FN void fci_pack_task(void *arg, size_t panel, uint32_t worker) {
         const float *x = j->x + row * j->ldx;
         const float scale = j->norm ? k->rms(x, j->norm->eps, j->k) : 1;
         for (size_t at = 0; at < p->words; at += step) {
-            const size_t first = at * per_word,
-                         n = (size_t)fci_min(step * per_word, j->k - first);
+            const size_t first = at * per_word, n = (size_t)fci_min(step * per_word, j->k - first);
             uint32_t *out = fci_gemm_packed_row(p, row, at);
             const float *from = x + first;
             if (j->norm) {
@@ -17851,8 +17777,7 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
     if (!code)
         code = fci_config_rope_kv(s, "rope.scaling.original_context_length",
                                   (double)h->max_positions, &r->original, err);
-    if (!code)
-        code = fci_config_rope_kv(s, "rope.scaling.attn_factor", 1, &r->attention, err);
+    if (!code) code = fci_config_rope_kv(s, "rope.scaling.attn_factor", 1, &r->attention, err);
     if (!code && (r->scaling == FCI_ROPE_LINEAR || r->scaling == FCI_ROPE_YARN))
         code = fci_config_rope_kv(s, factors, 0, &r->factor, err);
     if (!code && r->scaling == FCI_ROPE_LONG) {
@@ -18087,8 +18012,7 @@ FCI_FN fc_code fci_config_configure(fc_model *m, fci_config_source *s, fci_arena
     s->architecture = a;
     h->traits = a->traits | (s->json ? a->json_traits : a->gguf_traits);
     h->ropes[0].attention = h->ropes[1].attention = 1;
-    fc_code code =
-        fci_json_parse(&m->c, scratch, defaults, strlen(defaults), 0, &s->defaults, err);
+    fc_code code = fci_json_parse(&m->c, scratch, defaults, strlen(defaults), 0, &s->defaults, err);
     if (!code) code = fci_config_refuse(m, s, err);
     if (!code) code = fci_config_activation(m, s->json, err);
     if (!code) code = fci_config_fields(m, s, err);
@@ -18124,8 +18048,7 @@ FCI_FN fc_code fci_config_block_agrees(const fci_hyper *h, const fci_json *entry
     const uint64_t size = fci_pruned_size(h, kind);
     const fci_json *n = fci_json_some(entry, fci_pruned_sizes[kind]);
     uint64_t given;
-    fc_code code = n ? fci_json_whole(n, fci_pruned_sizes[kind], size, size, &given, err)
-                     : FC_OK;
+    fc_code code = n ? fci_json_whole(n, fci_pruned_sizes[kind], size, size, &given, err) : FC_OK;
     if (!code && kind == FC_KIND_FFN)
         code = fci_config_block_mult(h, fci_json_some(entry, "ffn_mult"), err);
     for (size_t i = 0; i < sizeof others / sizeof *others && !code; i++) {
@@ -18303,7 +18226,10 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
 // text models inside others have "language_model.model." or "model.language_model.".
 FCI_FN const fc_tensor *fci_weights_find(const fc_model *m, const char *name);
 // Whether there is one per expert.
-FCI_FN bool fci_weights_is_expert(fci_slot slot);
+FCI_FN bool fci_weights_is_expert(fci_slot slot) {
+    return slot == FCI_EXPERT_GATE || slot == FCI_EXPERT_UP || slot == FCI_EXPERT_DOWN;
+}
+
 // The model's fci_weight, fci_matrix, fci_norm or vector of a slot that is not split into parts.
 FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert);
 // Whether a slot of a block is used under a mask [2 * n_blocks]. One norm may serve both sublayers.
@@ -18369,10 +18295,9 @@ FCI_FN fc_code fci_weights_tensor(fc_model *m, const fci_weights_wanted *w, cons
                         fci_shape_show(t->shape, t->rank, &got));
     }
     if (!fci_number_can_decode(t->type))
-        return fci_fail(err, FC_ERR_UNSUPPORTED, t->offset,
-                        "tensor \"%s\": type %s is not one this %s reads", name,
-                        fc_dtype_name(t->type),
-                        FCI_QUANTS ? "version" : "build (FINERCUT_NO_QUANTS)");
+        return fci_fail(
+            err, FC_ERR_UNSUPPORTED, t->offset, "tensor \"%s\": type %s is not one this %s reads",
+            name, fc_dtype_name(t->type), FCI_QUANTS ? "version" : "build (FINERCUT_NO_QUANTS)");
     fci_config_mark(m, t);
     *found = t;
     return FC_OK;
@@ -18395,10 +18320,6 @@ static const size_t fci_weights_places[FCI_SLOT_COUNT] = { // in the order of fc
     offsetof(fci_expert, up),
     offsetof(fci_expert, down), offsetof(fci_layer, ffn_post),
 };
-
-FCI_FN bool fci_weights_is_expert(fci_slot slot) {
-    return slot == FCI_EXPERT_GATE || slot == FCI_EXPERT_UP || slot == FCI_EXPERT_DOWN;
-}
 
 FCI_FN void *fci_weights_place(fc_model *m, fci_slot slot, uint32_t block, uint32_t expert) {
     char *base = (char *)m;
@@ -18655,8 +18576,7 @@ FCI_FN void fci_weights_note_biases(const fc_model *m) {
     char name[FCI_NAME_MAX];
     for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         const char *pattern = fci_tensor_pattern(m->architecture->names, row, false);
-        const uint32_t times =
-            row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
+        const uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
         if (!row->bias || !pattern || fci_config_has(m, row->bias)) continue;
         for (uint32_t b = 0; b < times; b++) {
             fci_tensor_name(pattern, b, 0, ".bias", name, sizeof name);
@@ -19102,8 +19022,7 @@ FCI_FN int fci_copies_order(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-FCI_FN void fci_copies_open(fci_copies *c, const fc_model *m, const uint8_t *mask,
-                            uint64_t taken) {
+FCI_FN void fci_copies_open(fci_copies *c, const fc_model *m, const uint8_t *mask, uint64_t taken) {
     const uint64_t limit = m->memory_limit ? m->memory_limit : UINT64_MAX,
                    spare = fci_platform_memory(true), used = taken + m->config.file_bytes,
                    room = fci_min(limit - fci_min(limit, taken), spare - fci_min(spare, used));
@@ -38821,13 +38740,14 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PANELS_CASE
 #undef FCI_PANELS_DOWN
 #undef FCI_PANELS_EACH
-#undef FCI_PANELS_END
 #undef FCI_PANELS_FLOAT
 #undef FCI_PANELS_HALVES
 #undef FCI_PANELS_LESS
+#undef FCI_PANELS_LOAD
 #undef FCI_PANELS_LOW
 #undef FCI_PANELS_ONE
 #undef FCI_PANELS_STEP
+#undef FCI_PANELS_STORE
 #undef FCI_PANELS_TOP
 #undef FCI_PANELS_WORD
 #undef FCI_PANELS_WORDS

@@ -16,7 +16,7 @@
 header=${1:-finercut.h}
 [ $# -gt 0 ] && shift
 rules=${*:-order prefix walls reach size}
-wide='reference 49 disk 48 operators 46 export 45 file 43 json 43 perplexity 43'
+wide='reference 49 disk 48 operators 46 export 45 file 42 json 43 perplexity 43'
 work=$(mktemp -d "${TMPDIR:-/tmp}/finercut-rooms.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
