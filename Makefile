@@ -125,7 +125,7 @@ faults: $(B)/faults/finercut $(B)/faults/asan
 	@CC="$(CC)" FAULTS="$(FAULTS)" sh tests/run.sh tests/faults.sh
 
 analyze:
-	@CC="$(CC)" sh tests/run.sh tests/analyze.sh
+	@CC="$(CC)" sh tests/run.sh $(sort $(wildcard tests/analyze/*.sh))
 
 # Paths inside loops over numbers are not told apart (kernels.txt), and targets whose input is a
 # list of changes need no comparisons traced.
