@@ -1108,7 +1108,7 @@ static const command commands[] = {
     {"tokenize", "MODEL|tokenizer.json", "text to token ids", "MODEL|tokenizer.json [--text FILE] "
      "[--special]" OF_CHAT(" [--field NAME | --chat]"),
      "Turns standard input, or a file, into token ids. The bytes are taken as they are, line ends "
-     "included, but for a byte order mark.",
+     "and a byte order mark included.",
      "printf 'Hello world' | finercut tokenize examples/demo", "One JSON array of ids.",
      run_tokenize},
     {"report", "FILE...", "plans as a page, a picture or a table",
@@ -1747,13 +1747,15 @@ static int begins_with_object(const fc_text *t) {
     return end > i + 1 && t->bytes[i] == '{' && t->bytes[end - 1] == '}';
 }
 
-// The way in for all text: a byte order mark says what it is, and is not part of it.
+static int check_marks(const char *name, const char *text, size_t n) {
+    if (n < 2 || (memcmp(text, "\xff\xfe", 2) && memcmp(text, "\xfe\xff", 2))) return STATUS_OK;
+    return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)", name);
+}
+
+// A byte order mark says what a text is, and is not part of it.
 static int drop_mark(const char *name, char *text, size_t *n) {
-    const unsigned char *b = (const unsigned char *)text;
-    if (*n >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
-        return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)",
-                    name);
-    if (*n >= 3 && memcmp(b, "\xef\xbb\xbf", 3) == 0) {
+    if (check_marks(name, text, *n)) return STATUS_FAILED;
+    if (*n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
         *n -= 3;
         memmove(text, text + 3, *n);
     }
@@ -3483,9 +3485,7 @@ static int tokenize(session *s, const char *name, fc_text *text) {
         if (open_model(s)) return STATUS_FAILED;
         return read_lines(s, name, text, &s->tokens) ? STATUS_FAILED : put_tokens(s);
     }
-    if (s->o->field && (read_lines(s, name, text, NULL) ||
-                        drop_mark(name, text->bytes, &text->length)))
-        return STATUS_FAILED;
+    if (s->o->field && read_lines(s, name, text, NULL)) return STATUS_FAILED;
     fc_tokenizer *t = fc_tokenizer_open(s->o->input, &s->env, &s->err);
     if (!t) return failed(s);
     const fc_code code = fc_tokenize(t, text->bytes, text->length, how, &s->tokens, &s->err);
@@ -3500,7 +3500,7 @@ static int run_tokenize(session *s) {
         return misused(s->command, "expected one of --chat and %s, got both",
                        s->o->field ? "--field" : "--special");
     if (fc_file_read(path, &s->env, &text, &s->err)) return failed(s);
-    int status = drop_mark(source_name(path), text.bytes, &text.length);
+    int status = check_marks(source_name(path), text.bytes, text.length);
     if (!status) status = tokenize(s, source_name(path), &text);
     fc_text_free(&text);
     return status;

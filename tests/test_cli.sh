@@ -548,8 +548,33 @@ t_ok "tokenize --text" gives '^\[[0-9]+(, ?[0-9]+)*\]$' tokenize "$gguf" --text 
 ids=$(cat "$out")
 t_ok "tokenize of standard input" [ "$("$finercut" tokenize "$gguf" <text.txt)" = "$ids" ]
 t_ok "tokenize of nothing" [ "$("$finercut" tokenize "$gguf" </dev/null)" = "[]" ]
+# Bytes as they are: a mark is text like any other, as in Hugging Face's tokenizers.
 printf '\357\273\277' | cat - text.txt >bom.txt
-t_ok "tokenize: a byte order mark" [ "$("$finercut" tokenize "$gguf" --text bom.txt)" = "$ids" ]
+mark=$(printf '\357\273\277' | "$finercut" tokenize "$gguf")
+t_ok "tokenize: a byte order mark" [ "$("$finercut" tokenize "$gguf" --text bom.txt)" = \
+    "${mark%]}, ${ids#?}" ]
+# Rows of reference ids through the program (the library's are in test_text).
+shared=${FINERCUT_SHARED:-$top/../shared} table=data/corpora/tokenizers/synth
+marked() { # NAME: the rows with a mark, plain and with special tokens
+    LC_ALL=C grep efbbbf "$shared/$table/$1.tsv" >rows
+    [ -s rows ] && while IFS="$(printf '\t')" read -r hex plain special rest; do
+        # shellcheck disable=SC2046,SC2059
+        printf "$(printf '\\%03o' $(echo "$hex" | sed 's/../ 0x&/g'))" >row
+        for flag in "" --special; do
+            want=$plain
+            [ -z "$flag" ] || want=$special
+            # shellcheck disable=SC2086
+            got=$("$finercut" tokenize "$shared/$table/$1.json" --text row $flag)
+            [ "$got" = "[$(echo "$want" | sed 's/^-$//; s/ /, /g')]" ] ||
+                { echo "$hex $flag: $got, expected $want"; return 1; }
+        done
+    done <rows
+}
+if [ -d "$shared/$table" ]; then
+    for name in gpt2 gemma qwen2; do t_ok "tokenize: rows of $name" marked $name; done
+else
+    t_skip "tokenize: rows of reference ids" "there is no $shared/$table"
+fi
 bad "tokenize: text missing" "none\.txt" tokenize "$gguf" --text none.txt
 bad "tokenize: no UTF-8" "binary\.txt.*byte" tokenize "$gguf" --text binary.txt
 bad "tokenize: no tokenizer" "" tokenize "$sharded" --text text.txt
@@ -758,7 +783,7 @@ small="--prompt 6 --batch 2 --generate 5 --repeat 1 --gemm model"
     header="$header"',"ids":{"dtype":"I64","shape":[1,2],"data_offsets":'"[$bytes,$((bytes + 16))]}"
     header="$header"',"none":{"dtype":"F32","shape":[0,8],"data_offsets":'"[$bytes,$bytes]}}"
     {
-        # shellcheck disable=SC2059
+        # shellcheck disable=SC2046,SC2059
         printf "$(printf '\\%03o\\%03o\\000\\000' $((${#header} % 256)) $((${#header} / 256)))"
         printf '\000\000\000\000%s' "$header"
         tail -c +$((9 + n)) "$demo/model.safetensors"
