@@ -2676,7 +2676,7 @@ FCI_FN bool fci_drafts_is_beside(const char *name, const char *mark) {
            strcmp(name + n + 16, ".tmp") == 0;
 }
 
-// A hash of values that differ from run to run, where the system has no random numbers.
+// A hash of values that differ from run to run.
 FCI_FN uint64_t fci_drafts_mix(uint64_t a, uint64_t b, const void *address) {
     uint64_t h = (uint64_t)(uintptr_t)address ^ (a * 0x9e3779b97f4a7c15u);
     h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u + b;
@@ -2717,14 +2717,7 @@ FCI_FN void fci_drafts_empty(int fd) {
 }
 
 FCI_FN uint64_t fci_drafts_random(void) {
-    uint64_t random = 0;
     struct timespec t;
-    int fd;
-    if (fci_platform_fd("/dev/urandom", O_RDONLY, &fd) == 0) {
-        const bool got = read(fd, &random, sizeof random) == (ssize_t)sizeof random;
-        close(fd);
-        if (got) return random;
-    }
     clock_gettime(CLOCK_MONOTONIC, &t);
     return fci_drafts_mix((uint64_t)t.tv_nsec, (uint64_t)getpid(), &t);
 }
@@ -3729,15 +3722,11 @@ FCI_FN void *fci_c_realloc(void *user, void *p, size_t old_size, size_t new_size
     return mine;
 }
 
-typedef struct fci_memory_block { // stands before every allocation so that free knows the size
-    size_t size;
-} fci_memory_block;
-
 FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
                       const char *what, fc_error *err) {
     uint64_t bytes, whole;
     char *base = p ? (char *)p - FCI_ALIGN : NULL;
-    const size_t old = base ? ((fci_memory_block *)(void *)base)->size : 0;
+    const size_t old = base ? *(size_t *)(void *)base : 0; // stands before every allocation
     if (!fci_mul(count, size, &bytes) || !fci_add(bytes, FCI_ALIGN, &whole) ||
         whole > SIZE_MAX / 2) {
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: %llu x %llu bytes do not fit in memory", what,
@@ -3751,7 +3740,7 @@ FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t si
         return NULL;
     }
     if (whole > old) memset(base + old, 0, (size_t)whole - old);
-    ((fci_memory_block *)(void *)base)->size = (size_t)whole;
+    *(size_t *)(void *)base = (size_t)whole;
     return base + FCI_ALIGN;
 }
 
@@ -3763,7 +3752,7 @@ FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, cons
 FCI_FN void fci_free(const fci_context *c, void *p) {
     if (!p) return;
     char *base = (char *)p - FCI_ALIGN;
-    c->alloc.realloc(c->alloc.user, base, ((fci_memory_block *)(void *)base)->size, 0, FCI_ALIGN);
+    c->alloc.realloc(c->alloc.user, base, *(size_t *)(void *)base, 0, FCI_ALIGN);
 }
 
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
@@ -3809,30 +3798,25 @@ FCI_FN fci_group fci_group_of(const fci_context *c, fci_group_doing doing, fc_er
 }
 
 FCI_FN void fci_each(fci_group *g, void *at, uint64_t count, uint64_t size, const char *what) {
-    void *p;
-    memcpy(&p, at, sizeof p);
-    if (g->doing == FCI_COUNT) g->bytes += count * size;
-    if (g->doing == FCI_FREE) fci_free(g->c, p);
-    if (g->doing == FCI_COUNT || (g->doing == FCI_ALLOC && (g->code || !count || !size))) return;
-    p = g->doing == FCI_ALLOC ? fci_alloc(g->c, count, size, what, g->err) : NULL;
-    memcpy(at, &p, sizeof p);
-    if (g->doing == FCI_ALLOC && !p) g->code = FC_ERR_MEMORY;
+    fci_each_in(g, NULL, at, count, size, what);
 }
 
 FCI_FN void fci_each_in(fci_group *g, const char *folder, void *at, uint64_t count, uint64_t size,
                         const char *what) {
     const uint64_t n = count * size;
+    int error = 0;
     void *p;
-    if (!folder || !n) {
-        fci_each(g, at, count, size, what);
-        return;
-    }
     memcpy(&p, at, sizeof p);
-    if (g->doing == FCI_COUNT) g->file_bytes += n;
-    if (g->doing == FCI_FREE && p) fci_platform_scrap(p, n);
-    if (g->doing == FCI_COUNT || (g->doing == FCI_ALLOC && g->code)) return;
+    if (g->doing == FCI_COUNT) *(folder ? &g->file_bytes : &g->bytes) += n;
+    if (g->doing == FCI_FREE && p && folder) fci_platform_scrap(p, n);
+    else if (g->doing == FCI_FREE) fci_free(g->c, p);
+    if (g->doing == FCI_COUNT || (g->doing == FCI_ALLOC && (g->code || !count || !size))) return;
     p = NULL;
-    const int error = g->doing == FCI_ALLOC ? fci_platform_scratch(folder, n, &p) : 0;
+    if (g->doing == FCI_ALLOC && folder) error = fci_platform_scratch(folder, n, &p);
+    else if (g->doing == FCI_ALLOC) {
+        p = fci_alloc(g->c, count, size, what, g->err);
+        if (!p) g->code = FC_ERR_MEMORY;
+    }
     if (error)
         g->code = fci_fail(g->err, error == ENOSYS ? FC_ERR_UNSUPPORTED : FC_ERR_IO, 0,
                            "%s: %s: expected room for a file of %llu bytes, got: %s", folder, what,
@@ -4409,7 +4393,7 @@ typedef struct fci_file {
     void *handle;
     const void *data; // NULL: an empty file
     uint64_t size;
-    bool open, mapped; // open: by the io, whose handle may be NULL
+    bool mapped;
     char name[256]; // the last part of the path, for errors
 } fci_file;
 
@@ -4567,7 +4551,7 @@ FCI_FN void fci_file_close(fci_file *f) {
     if (f->c && f->c->files) f->data = NULL; // the caller's
     if (f->data && f->mapped) f->c->io.unmap(f->c->io.user, f->handle, f->data, f->size);
     else if (f->data) fci_free(f->c, (void *)(uintptr_t)f->data);
-    if (f->open) fci_input_close(f->c, f->handle);
+    if (f->c) fci_input_close(f->c, f->handle);
     memset(f, 0, sizeof *f);
 }
 
@@ -4587,11 +4571,10 @@ FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n) {
 FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t limit, fci_file *f,
                              fc_error *err) {
     memset(f, 0, sizeof *f);
-    f->c = c;
     snprintf(f->name, sizeof f->name, "%s", fci_base_name(path));
     int error = fci_input_open(c, path, &f->handle, &f->size);
     if (error) return fci_io_error(err, path, "open", error);
-    f->open = true;
+    f->c = c;
     if (f->size > fci_min(limit, SIZE_MAX)) {
         uint64_t size = f->size;
         fci_file_close(f);
@@ -7799,11 +7782,7 @@ FCI_FN fc_code fci_gguf_start(fci_gguf_reader *r, uint64_t *n_tensors, uint64_t 
     code = fci_gguf_u64(r, "number of tensors", n_tensors);
     if (!code) code = fci_gguf_u64(r, "number of keys", n_kvs);
     uint64_t left = r->f->size - r->at;
-    if (!code && *n_tensors > left / 24) // a tensor takes at least 24 bytes, a key 13
-        code = fci_gguf_fail(
-            r, 8, "number of tensors: expected at most %llu by the size of the file, got %llu",
-            (unsigned long long)(left / 24), (unsigned long long)*n_tensors);
-    if (!code && *n_kvs > left / 13)
+    if (!code && *n_kvs > left / 13) // a key takes at least 13 bytes
         code = fci_gguf_fail(
             r, 16, "number of keys: expected at most %llu by the size of the file, got %llu",
             (unsigned long long)(left / 13), (unsigned long long)*n_kvs);
@@ -7859,7 +7838,7 @@ FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, const fci_kv **kvs,
     r.err = err;
     fc_code code = fci_gguf_start(&r, &n_tensors, &n_kvs);
     if (!code) code = fci_gguf_keys(c, &r, n_kvs, kvs, keys, &align);
-    if (!code && n_tensors > (f->size - r.at) / 24)
+    if (!code && n_tensors > (f->size - r.at) / 24) // what a tensor takes at least
         code = fci_gguf_fail(
             &r, 8, "number of tensors: expected at most %llu after the keys, got %llu",
             (unsigned long long)((f->size - r.at) / 24), (unsigned long long)n_tensors);
@@ -8198,11 +8177,10 @@ FCI_FN fc_code fci_container_shards_open(fc_container *c, const char *directory,
 
 FCI_FN bool fci_container_directory_has(const fci_context *c, fci_arena *a, const char *directory,
                                         const char *name) {
-    fc_error none;
     bool there = false;
-    const char *path = fci_path_join(a, directory, name, &none);
+    const char *path = fci_path_join(a, directory, name, NULL);
     // what cannot be opened is there, too
-    return path && (fci_file_there(c, path, &there, &none) || there);
+    return path && (fci_file_there(c, path, &there, NULL) || there);
 }
 
 // What a folder without weights that can be read holds instead, and what to do about it.
@@ -8265,7 +8243,6 @@ FCI_FN fci_container_found fci_container_directory_find(const char *directory, c
 FCI_FN fc_code fci_container_directory_cache(const fci_context *c, fci_arena *a,
                                              const char *directory, fc_error *err) {
     fci_file f;
-    fc_error none;
     char revision[256];
     bool there = false;
     const char *at = fci_path_join(a, directory, "hub", err);
@@ -8278,7 +8255,7 @@ FCI_FN fc_code fci_container_directory_cache(const fci_context *c, fci_arena *a,
     if (!snapshots) return FC_ERR_MEMORY;
     snprintf(revision, sizeof revision, "%s",
              fci_container_directory_find(snapshots, "", "").first);
-    if (!fci_file_optional(c, refs, 4096, &f, &there, &none) && there) {
+    if (!fci_file_optional(c, refs, 4096, &f, &there, NULL) && there) {
         const char *text = (const char *)f.data;
         int n = 0;
         while (n < (int)fci_min(f.size, 64) && text[n] > ' ') n++;
@@ -10915,7 +10892,7 @@ typedef struct fci_vocabulary_loader {
 } fci_vocabulary_loader;
 
 FCI_FN void *fci_vocabulary_array(fci_vocabulary_loader *l, uint64_t count, size_t size) {
-    return fci_arena_alloc(&l->t->arena, count ? count : 1, size, "tokenizer", l->err);
+    return fci_arena_alloc(&l->t->arena, count, size, "tokenizer", l->err);
 }
 
 FCI_FN fc_code fci_vocabulary_begin(fci_vocabulary_loader *l, uint64_t n_tokens, uint64_t n_added,
@@ -13848,8 +13825,7 @@ FCI_INLINE void fci_decode_lanes_q8_0(const fci_decode_steps *by, const uint8_t 
     }
 }
 
-// Blocks of 32 weights: a head, then sixteen low nibbles and the high ones. The head has a minimum
-// where it is of 4 or 8 bytes; of 6 or 8, its last four are the fifth bits.
+// As fci_number_nibbles.
 FCI_INLINE void fci_decode_nibbles(const fci_decode_steps *by, const uint8_t *b, size_t head,
                                    uint64_t n, char *out) {
     for (; n > 0; n--, b += head + 16, out += 32 * by->bytes) {
@@ -14057,6 +14033,14 @@ FCI_INLINE void fci_decode_body(const fci_decode_steps *by, fc_dtype type, const
     fci_number_decode(type, row, first, n, out);
 }
 
+// fci_kernels.decode of a table, from its steps.
+#define FCI_DECODE_ROW(name, target, put, look_up, halves, half)                                   \
+    target FCI_FLAT FCI_FN void fci_decode_row_##name(fc_dtype type, const void *row,              \
+                                                      uint64_t first, uint64_t n, float *out) {    \
+        const fci_decode_steps by = {put, NULL, look_up, halves, half, 4};                         \
+        fci_decode_body(&by, type, row, first, n, out);                                            \
+    }
+
 #if FCI_HAS_NEON
 // sum + x * factor. On 32-bit ARM the product is rounded too: not every NEON there has fused
 // operations.
@@ -14095,13 +14079,8 @@ FCI_STEP float fci_decode_half_neon(const uint8_t *stored) {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(fci_le16(stored)))), 0);
 }
 
-FCI_FLAT FCI_FN void
-fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_decode_put_neon,     NULL,
-                                 fci_decode_look_up_neon, fci_decode_halves_neon,
-                                 fci_decode_half_neon,    4};
-    fci_decode_body(&by, type, row, first, n, out);
-}
+FCI_DECODE_ROW(scalar, , fci_decode_put_neon, fci_decode_look_up_neon, fci_decode_halves_neon,
+               fci_decode_half_neon)
 #else // any processor
 FCI_STEP void fci_decode_put_scalar(const fci_bytes *q, float scale, float add, float *out) {
     typedef int32_t words __attribute__((vector_size(16)));
@@ -14116,11 +14095,7 @@ FCI_STEP void fci_decode_put_scalar(const fci_bytes *q, float scale, float add, 
     }
 }
 
-FCI_FLAT FCI_FN void
-fci_decode_row_scalar(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_decode_put_scalar, NULL, NULL, NULL, fci_decode_half, 4};
-    fci_decode_body(&by, type, row, first, n, out);
-}
+FCI_DECODE_ROW(scalar, , fci_decode_put_scalar, NULL, NULL, fci_decode_half)
 #endif
 
 // In the place of rounding to bfloat16: writes as many bytes, a fci_sixteen.
@@ -14207,13 +14182,8 @@ FCI_AVX2 FCI_STEP float fci_decode_half_avx2(const uint8_t *stored) {
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(fci_le16(stored))));
 }
 
-FCI_AVX2 FCI_FLAT FCI_FN void
-fci_decode_row_avx2(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_decode_put_avx2,     NULL,
-                                 fci_decode_look_up_avx2, fci_decode_halves_avx2,
-                                 fci_decode_half_avx2,    4};
-    fci_decode_body(&by, type, row, first, n, out);
-}
+FCI_DECODE_ROW(avx2, FCI_AVX2, fci_decode_put_avx2, fci_decode_look_up_avx2, fci_decode_halves_avx2,
+               fci_decode_half_avx2)
 #endif
 #if FCI_HAS_AVX512
 // The forms with a mask of ones, as gcc 12 warns about its own plain forms.
@@ -14229,13 +14199,8 @@ FCI_AVX512 FCI_STEP void fci_decode_halves_avx512(const uint8_t *stored, float *
                               0xffff, _mm256_loadu_si256((const __m256i *)(const void *)stored)));
 }
 
-FCI_AVX512 FCI_FLAT FCI_FN void
-fci_decode_row_avx512(fc_dtype type, const void *row, uint64_t first, uint64_t n, float *out) {
-    const fci_decode_steps by = {fci_decode_put_avx512,   NULL,
-                                 fci_decode_look_up_avx2, fci_decode_halves_avx512,
-                                 fci_decode_half_avx2,    4};
-    fci_decode_body(&by, type, row, first, n, out);
-}
+FCI_DECODE_ROW(avx512, FCI_AVX512, fci_decode_put_avx512, fci_decode_look_up_avx2,
+               fci_decode_halves_avx512, fci_decode_half_avx2)
 #endif
 #if FCI_HAS_AVX512BF16
 FCI_AVX512BF16 FCI_STEP void fci_decode_put_bf16_avx512(const fci_bytes *q, float scale,
@@ -15943,16 +15908,15 @@ enum { FCI_GEMM_PANELS = 4 };   // of weights in a group: 256 KiB, which fit L2 
 enum { FCI_GEMM_ROWS = 1024 };  // of activations per task, where K has several blocks
 enum { FCI_GEMM_LINES = 128 };  // of the next weights to prefetch per tile, at least
 
-// Layout of a worker's scratch, in floats: panels of weights, partial sums, decoded weight rows
-// (and behind them the floats of one row before they are rounded to bfloat16).
+// Layout of a worker's scratch, in floats: panels of weights (at 0), partial sums, decoded weight
+// rows (and behind them the floats of one row before they are rounded to bfloat16).
 typedef struct fci_gemm_room {
-    size_t panels, sums, rows, total;
+    size_t sums, rows, total;
 } fci_gemm_room;
 
 FCI_FN fci_gemm_room fci_gemm_room_of(const fci_tile *t) {
     fci_gemm_room r;
-    r.panels = 0;
-    r.sums = r.panels + t->nr * FCI_GEMM_PANELS * FCI_TILE_WORDS;
+    r.sums = t->nr * FCI_GEMM_PANELS * FCI_TILE_WORDS;
     r.rows = r.sums + t->nr * FCI_GEMM_ROWS * FCI_GEMM_PANELS;
     r.total = r.rows + ((size_t)fci_max(t->nr, t->singles) + 2) * FCI_TILE_WORDS;
     return r;
@@ -16256,11 +16220,11 @@ FCI_FN void fci_gemm_spans(const fci_gemm_job *j, fci_gemm_span s, size_t task, 
         s.words = (size_t)fci_min(j->packed.block, j->packed.words - s.at);
         for (size_t c = s.c0; c < s.c1; c++)
             fci_gemm_weights(j, c, s.at, s.words, few, scratch + room.rows,
-                             scratch + room.panels + (c - s.c0) * s.words * j->tile->nr);
+                             scratch + (c - s.c0) * s.words * j->tile->nr);
         fci_gemm_ahead ahead;
         memset(&ahead, 0, sizeof ahead);
         if (!few) ahead = fci_gemm_ahead_of(j, task, &s);
-        fci_gemm_tiles(j, &s, scratch + room.panels, scratch + room.sums, &ahead);
+        fci_gemm_tiles(j, &s, scratch, scratch + room.sums, &ahead);
         s.at += s.words;
     } while (s.at < j->packed.words);
 }
@@ -16316,7 +16280,7 @@ FCI_FN void fci_gemm_single_panels(const fci_gemm_job *j, size_t panel, size_t n
                                    float *acc) {
     const size_t nr = j->tile->nr;
     const fci_gemm_room room = fci_gemm_room_of(j->tile);
-    float *staged = scratch + room.rows, *packed = scratch + room.panels;
+    float *staged = scratch + room.rows, *packed = scratch;
     fci_turned turned;
     size_t column;
     for (size_t at = 0; at < j->packed.words; at += j->packed.block) {
@@ -38652,6 +38616,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_CONFIDENT_POOLED
 #undef FCI_CONFIG_LIMIT
 #undef FCI_CSV_HEAD
+#undef FCI_DECODE_ROW
 #undef FCI_DISTANCE_SPAN
 #undef FCI_EACH_4
 #undef FCI_EACH_6
