@@ -133,11 +133,13 @@ def make():
            "       FCI_TEXT_COMPOSED = %d, FCI_TEXT_MARKS = %d };"
            % (sum(p[2] for p in pairs.values()), len(marks))]
     out += table("fci_unicode_run_table",
-                 "lengths of runs of code points of one kind, and which of the sets it is",
-                 "".join(number(n) + number(sets.index(v)) for n, v in runs(bits)))
+                 "runs of code points of one kind: the length - 1, times the number of sets, plus "
+                 "which it is",
+                 "".join(number((n - 1) * len(sets) + sets.index(v)) for n, v in runs(bits)))
     out += table("fci_unicode_mark_table",
-                 "lengths of runs of code points of one combining class, and the class",
-                 "".join(number(n) + number(v) for n, v in marks))
+                 "runs of code points of one combining class: the length - 1, times 256, plus the "
+                 "class",
+                 "".join(number((n - 1) * 256 + v) for n, v in marks))
     text, last, first, second = "", 0, 0, 0
     for c, (a, b, composes) in sorted(pairs.items()):
         text += number((c - last) * 4 + (2 if composes else 1 if b else 0)) + signed(a - first)
