@@ -1626,6 +1626,12 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #  define FCI_PRINTF(f, a)
 #endif
 
+#ifdef __cplusplus // an initialiser: all is zero
+#  define FCI_ZERO {}
+#else
+#  define FCI_ZERO {0}
+#endif
+
 // GLOSSARY
 //   room      a section of this file: its interface, then what is private; it uses no later room
 //   context   what an object takes from fc_env: allocator, files, log, threads, kernel table
@@ -19711,12 +19717,11 @@ FINERCUT_API void fc_model_close(fc_model *m) {
 
 FCI_FN fc_model *fci_model_open(const char *path, const fc_memory_file *files, size_t n_files,
                                 const fc_model_desc *desc, fc_error *err) {
-    fc_model_desc defaults;
+    fc_model_desc defaults = FCI_ZERO;
     fci_context c;
     fc_error own;
     if (!err) err = &own;
     fci_clear(err);
-    memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     if (fci_context_checked(&c, &desc->env, err)) return NULL;
     fc_model *m = (fc_model *)fci_alloc(&c, 1, sizeof *m, "model", err);
@@ -19968,8 +19973,7 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
                                     fc_error *err) {
     const fc_tokens *const from[] = {first, second};
     fci_context c;
-    fc_tokens all;
-    memset(&all, 0, sizeof all);
+    fc_tokens all = FCI_ZERO;
     fc_code code = fci_need(first && first->ids && first->starts && second && second->ids &&
                                 second->starts && out,
                             "fc_tokens_join", "tokens and a place for all of them", err);
@@ -20667,10 +20671,9 @@ FCI_FN fc_code fci_chat_folder(fc_chat *c, fci_chat_found *found, fc_error *err)
     fci_templates t = {&c->m->c, &c->arena, c->m->path, fci_chat_path, NULL,
                        fci_chat_each, found, 0, err};
     const fci_json *settings = NULL;
-    fci_file f;
+    fci_file f = FCI_ZERO;
     char *path;
     t.path_user = &t;
-    memset(&f, 0, sizeof f);
     fc_code code = fci_chat_path(&t, "tokenizer_config.json", &path);
     if (!code && path) code = fci_file_open(t.c, path, FCI_TEXT_FILE_LIMIT, &f, err);
     if (!code && path) {
@@ -20753,10 +20756,9 @@ FCI_FN fc_code fci_chat_load(fc_chat *c, const fc_chat_desc *desc, fc_error *err
 }
 
 FINERCUT_API fc_chat *fc_chat_open(fc_model *m, const fc_chat_desc *desc, fc_error *err) {
-    fc_chat_desc defaults;
+    fc_chat_desc defaults = FCI_ZERO;
     fc_error own;
     if (!err) err = &own;
-    memset(&defaults, 0, sizeof defaults);
     if (fci_need(m, "fc_chat_open", "a model", err)) return NULL;
     const fc_tokenizer *t = fc_model_tokenizer(m, err);
     fc_chat *c = t ? (fc_chat *)fci_alloc(&m->c, 1, sizeof *c, "chat", err) : NULL;
@@ -20999,8 +21001,7 @@ FCI_FN void fci_chat_write(fci_chat_writer *w, bool prompt) {
 
 FCI_FN fc_code fci_chat_render(const fc_chat *c, const fc_message *messages, size_t n, bool prompt,
                                fci_buffer *out, fc_error *err) {
-    fci_chat_writer w;
-    memset(&w, 0, sizeof w);
+    fci_chat_writer w = FCI_ZERO;
     w.c = c;
     w.messages = messages;
     w.n = n;
@@ -21386,8 +21387,7 @@ FCI_FN bool fci_engine_is_long(const fci_engine *e, size_t length);
 
 FCI_FN fci_attention fci_engine_attention(const fc_model *m) {
     const fci_hyper *h = &m->hyper;
-    fci_attention a;
-    memset(&a, 0, sizeof a);
+    fci_attention a = FCI_ZERO;
     a.ldq = a.ldo = (size_t)(h->n_heads * h->head_dim);
     a.ldkv = (size_t)(h->n_kv_heads * h->head_dim);
     a.n_heads = (uint32_t)h->n_heads;
@@ -21514,8 +21514,7 @@ FCI_FN void fci_sizing_buffers(fci_engine *e, fci_group *g) {
 
 FCI_FN uint64_t fci_engine_bytes(fc_model *m, size_t rows, size_t head_rows, size_t n_positions) {
     fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
-    fci_engine e;
-    memset(&e, 0, sizeof e);
+    fci_engine e = FCI_ZERO;
     e.m = m;
     e.capacity = rows;
     e.head_rows = head_rows;
@@ -22382,8 +22381,7 @@ FCI_FN uint64_t fci_reference_bytes(const fc_model *m, const fci_engine *e, fc_m
                                     uint64_t n_positions) {
     const bool reduced = fci_triangle_serves(m, metric);
     fci_group g = fci_group_of(&m->c, FCI_COUNT, NULL);
-    fci_reference r;
-    memset(&r, 0, sizeof r);
+    fci_reference r = FCI_ZERO;
     r.width = e ? fci_reference_width(m, metric) : 0;
     r.batch = e ? fci_reference_batch(e, r.width) : (uint32_t)FCI_ENGINE_ROWS;
     fci_reference_buffers(&r, m, n_positions, reduced, &g);
@@ -22447,8 +22445,7 @@ FCI_FN void fci_reference_lse_task(void *arg, size_t task, uint32_t worker) {
 
 FCI_FN fc_code fci_reference_finish(fci_engine *e, fci_reference *r, fc_error *err) {
     size_t n = r->tokens->starts[r->tokens->n_sequences], d = (size_t)e->m->hyper.hidden;
-    fci_reference_job job;
-    memset(&job, 0, sizeof job);
+    fci_reference_job job = FCI_ZERO;
     job.r = r;
     job.k = e->m->c.kernels;
     job.outputs = e->logits;
@@ -22535,8 +22532,7 @@ FCI_FN fc_code fci_reference_items(fci_engine *e, const fci_reference *r, fci_it
                                    bool count, fc_error *err) {
     size_t d = (size_t)e->m->hyper.hidden;
     float *gathered = e->normed; // free between waves; the norm runs in place
-    fci_reference_job job;
-    memset(&job, 0, sizeof job);
+    fci_reference_job job = FCI_ZERO;
     job.r = r;
     job.k = e->m->c.kernels;
     qsort(items, n, sizeof *items, fci_reference_compare);
@@ -22588,10 +22584,8 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
                                      fci_reference_pace *pace, fc_error *err) {
     const size_t d = (size_t)e->m->hyper.hidden;
     size_t starts[2] = {0, rows};
-    fc_tokens t;
-    fci_reference r;
-    memset(&t, 0, sizeof t);
-    memset(&r, 0, sizeof r);
+    fc_tokens t = FCI_ZERO;
+    fci_reference r = FCI_ZERO;
     memset(pace, 0, sizeof *pace);
     t.starts = starts;
     t.n_sequences = 1;
@@ -24012,10 +24006,9 @@ FCI_FN fc_code fci_form_read_steps(fc_plan *p, const fci_json *root, fc_error *e
 // The plan that `text` holds, or NULL.
 FCI_FN fc_plan *fci_form_read(const char *text, size_t n, const fc_env *env, fc_error *err) {
     const fci_json *root = NULL;
-    fci_arena arena;
+    fci_arena arena = FCI_ZERO;
     fc_plan *p = fci_plan_new(env, err);
     if (!p) return NULL;
-    memset(&arena, 0, sizeof arena);
     arena.c = &p->c;
     fc_code code = fci_json_parse(&p->c, &arena, text, n, fci_bom(text, n), &root, err);
     if (!code) code = fci_form_read_info(root, &p->info, err);
@@ -24511,17 +24504,15 @@ FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_perplexity *out, fc_erro
 FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
                                        const fc_eval_desc *desc, fc_perplexity *out,
                                        fc_error *err) {
-    fci_evaluation v;
-    fc_eval_desc defaults;
+    fci_evaluation v = FCI_ZERO;
+    fc_eval_desc defaults = FCI_ZERO;
     fc_error own;
     if (!err) err = &own; // ranks tell each other
     FCI_EMPTY(out);
     if (fci_need(m && out, "fc_eval_sequences", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     if (fci_known("protocol", (int)desc->protocol, FC_PROTOCOL_COUNT, err)) return FC_ERR_ARGUMENT;
-    memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
     v.mask = desc->mask;
@@ -24542,11 +24533,10 @@ FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
 FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
                                         const uint8_t *mask, const fc_watch *watch,
                                         fc_perplexity *out, fc_error *err) {
-    fc_eval_desc desc;
+    fc_eval_desc desc = FCI_ZERO;
     FCI_EMPTY(out);
     if (fci_need(m && out, "fc_eval_perplexity", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    memset(&desc, 0, sizeof desc);
     desc.mask = mask;
     if (watch) desc.watch = *watch;
     return fc_eval_sequences(m, sequences, &desc, out, err);
@@ -24604,9 +24594,8 @@ FINERCUT_API fc_code fc_logits(fc_model *m, const fc_tokens *sequences, const ui
                                const fc_watch *watch,
                                int (*sink)(void *user, const float *rows, size_t n_rows),
                                void *user, fc_error *err) {
-    fci_evaluation v;
+    fci_evaluation v = FCI_ZERO;
     if (fci_need(m && sink, "fc_logits", "a model and a sink", err)) return FC_ERR_ARGUMENT;
-    memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = sequences;
     v.mask = mask;
@@ -24684,9 +24673,8 @@ FCI_FN double fci_perplexity_distance(const fci_evaluation *v, size_t k) {
 
 FCI_FN fc_code fci_perplexity_distances(fc_model *m, const fc_tokens *t, const fc_eval_desc *d,
                                         double out[FC_METRIC_COUNT], fc_error *err) {
-    fci_evaluation v;
+    fci_evaluation v = FCI_ZERO;
     size_t longest;
-    memset(&v, 0, sizeof v);
     v.m = m;
     v.tokens = t;
     v.n_each = FC_METRIC_COUNT;
@@ -24718,12 +24706,11 @@ FCI_FN fc_code fci_perplexity_distances(fc_model *m, const fc_tokens *t, const f
 FINERCUT_API fc_code fc_distances(fc_model *m, const fc_tokens *calibration, const uint8_t *mask,
                                   const fc_watch *watch, double out[FC_METRIC_COUNT],
                                   fc_error *err) {
-    fc_eval_desc d;
+    fc_eval_desc d = FCI_ZERO;
     if (out) memset(out, 0, FC_METRIC_COUNT * sizeof *out);
     if (fci_need(m && out, "fc_distances", "a model and a place for the distances", err) ||
         fci_healed_refuse(m, "fc_distances", err))
         return FC_ERR_ARGUMENT;
-    memset(&d, 0, sizeof d);
     d.mask = mask;
     if (watch) d.watch = *watch;
     return fci_perplexity_distances(m, calibration, &d, out, err);
@@ -24929,10 +24916,9 @@ FCI_FN fc_code fci_search_allowed(const fc_model *m, const fc_prune_desc *d, uin
 
 FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, uint32_t *n_steps,
                                     fc_error *err) {
-    fc_prune_desc defaults;
+    fc_prune_desc defaults = FCI_ZERO;
     if (fci_need(m && n_steps, "fc_prune_count", "a model and a place for the count", err))
         return FC_ERR_ARGUMENT;
-    memset(&defaults, 0, sizeof defaults);
     if (!d) d = &defaults;
     *n_steps = 0;
     if (fci_known("metric", (int)d->metric, FC_METRIC_COUNT, err) ||
@@ -25045,10 +25031,9 @@ FCI_FN double fci_search_later(const fci_search *s, double *expected) {
 FCI_FN int fci_search_report(fci_search *s) {
     const fc_watch *w = &s->desc->watch;
     double now = fci_platform_seconds(), expected;
-    fc_progress p;
+    fc_progress p = FCI_ZERO;
     s->last_report = now;
     if (!w->progress) return 0;
-    memset(&p, 0, sizeof p);
     p.what = s->step ? "searching" : "calibrating";
     p.step = s->step;
     p.n_steps = fci_search_likely(s);
@@ -26007,13 +25992,12 @@ FCI_FN fc_code fci_search_judge_open(fci_search *s, fc_error *err) {
 // The perplexity of what the mask leaves; infinite where its output is not finite, too.
 FCI_FN fc_code fci_search_judge(fci_search *s, double *perplexity, fc_error *err) {
     fci_evaluation *v = &s->judge;
-    fc_perplexity p;
+    fc_perplexity p = FCI_ZERO;
     v->mask = s->mask;
     v->units = 0;
     v->engine.stray_allowed = true;
     fc_code code = fci_perplexity_pass(v, err);
     if (code) return code;
-    memset(&p, 0, sizeof p);
     code = fci_perplexity_finish(v, &p, err);
     *perplexity = code ? (double)INFINITY : p.perplexity;
     if (code != FC_ERR_NUMERIC) return code;
@@ -26787,14 +26771,13 @@ FCI_FN fc_code fci_search_agree(fci_search *s, fc_error *err) {
 FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
     const fc_prune_desc *desc = s->desc;
     fc_model *m = s->m;
-    fc_env env;
+    fc_env env = FCI_ZERO;
     uint32_t n_steps;
     size_t longest;
     fc_code code = fci_model_plain(m, "fc_prune", err);
     if (!code) code = fc_prune_count(m, desc, &n_steps, err);
     if (!code) code = fci_tokens_check(m, desc->calibration, 1, &longest, err);
     if (code) return code;
-    memset(&env, 0, sizeof env);
     env.alloc = m->c.alloc;
     env.io = m->c.io;
     env.force = m->c.force;
@@ -26816,10 +26799,9 @@ FCI_FN fc_code fci_search_prepare(fci_search *s, bool verify, fc_error *err) {
 
 FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error *err) {
     fc_error own;
-    fci_search s;
+    fci_search s = FCI_ZERO;
     if (!err) err = &own;
     if (fci_need(m && desc, "fc_prune", "a model and a description", err)) return NULL;
-    memset(&s, 0, sizeof s);
     if (fci_ranks_begin(&s.ranks, &m->c, desc->ranks, err)) return NULL;
     s.m = m;
     s.desc = desc;
@@ -26841,11 +26823,10 @@ FINERCUT_API fc_plan *fc_prune(fc_model *m, const fc_prune_desc *desc, fc_error 
 // Bytes of the engine that measures a text's perplexity.
 FCI_FN uint64_t fci_search_judges(const fci_search *s) {
     const fc_tokens *t = s->desc->evaluation;
-    fci_engine e;
+    fci_engine e = FCI_ZERO;
     size_t longest;
     if (!s->judge_bytes || fci_tokens_check(s->m, t, 2, &longest, NULL))
         return s->judge_bytes;
-    memset(&e, 0, sizeof e);
     e.m = s->m;
     const size_t n = fci_tokens_count(t);
     const fci_engine_wish wish = {longest, n, n, longest,
@@ -26891,12 +26872,11 @@ FCI_FN void fci_search_view_of(fci_search *s, uint64_t kept, fci_search_view *v)
 FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_view *v,
                                fc_error *err) {
     const size_t n = 2 * (size_t)m->hyper.n_blocks;
-    fci_search s;
+    fci_search s = FCI_ZERO;
     uint64_t kept = 0;
     memset(v, 0, sizeof *v);
     fc_prune_desc alone = *d;
     alone.ranks = NULL;
-    memset(&s, 0, sizeof s);
     s.m = m;
     s.desc = &alone;
     s.tokens = d->calibration;
@@ -27444,13 +27424,12 @@ FCI_FN fc_code fci_estimate_of(fc_model *m, const fc_prune_desc *d, fci_estimate
 
 FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, fc_estimate *out,
                                        fc_error *err) {
-    fci_estimate_pace pace;
+    fci_estimate_pace pace = FCI_ZERO;
     FCI_EMPTY(out);
     if (fci_need(m && desc && out, "fc_prune_estimate", "a model, a description and a place for "
                  "the result", err))
         return FC_ERR_ARGUMENT;
     if (fci_model_plain(m, "fc_prune_estimate", err)) return FC_ERR_ARGUMENT;
-    memset(&pace, 0, sizeof pace);
     const fc_code code = fci_estimate_of(m, desc, &pace, out, err);
     fci_estimate_free(m, &pace);
     return code;
@@ -27612,8 +27591,7 @@ FINERCUT_API const float *fc_generator_logits(fc_generator *g, fc_error *err) {
         g->engine.compute = g->n_ids - g->cache.n_past == 1 ? FC_COMPUTE_I8 : FC_COMPUTE_F32;
     fci_generate_copy(g);
     while (g->cache.n_past < g->n_ids) {
-        fci_lane lane;
-        memset(&lane, 0, sizeof lane);
+        fci_lane lane = FCI_ZERO;
         lane.ids = g->ids + g->cache.n_past;
         lane.length = (uint32_t)fci_min(g->n_ids - g->cache.n_past, g->engine.capacity);
         lane.cache = &g->cache;
@@ -27990,8 +27968,7 @@ FCI_FN fc_code fci_generate_own_shape(const fc_model *m, const fc_own_desc *desc
 FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch *watch,
                                 double share, fc_tokens *out, fc_error *err) {
     size_t n = 0, length = 0;
-    fci_generate_own_job j;
-    memset(&j, 0, sizeof j);
+    fci_generate_own_job j = FCI_ZERO;
     memset(out, 0, sizeof *out);
     fc_code code = fci_generate_own_shape(m, desc, &n, &length, err);
     if (!code) code = fci_generate_own_starts(m, &j.starts, err);
@@ -28015,12 +27992,11 @@ FCI_FN fc_code fci_generate_own(fc_model *m, const fc_own_desc *desc, fci_watch 
 
 FINERCUT_API fc_code fc_tokens_own(fc_model *m, const fc_own_desc *desc, fc_tokens *out,
                                    fc_error *err) {
-    fc_own_desc defaults;
+    fc_own_desc defaults = FCI_ZERO;
     fci_watch watch;
     FCI_EMPTY(out);
     if (fci_need(m && out, "fc_tokens_own", "a model and a place for the tokens", err))
         return FC_ERR_ARGUMENT;
-    memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     fci_watch_begin(&watch, &desc->watch, "writing");
     return fci_generate_own(m, desc, &watch, 1, out, err);
@@ -28072,8 +28048,7 @@ FCI_FN fc_code fci_generate_stream_flush(fci_generate_stream *s, bool end, fc_er
 // A token's text may depend on the one before it (a space between words), so both are decoded.
 FCI_FN fc_code fci_generate_stream_add(fci_generate_stream *s, uint32_t id, fc_error *err) {
     const uint32_t both[2] = {s->previous, id};
-    fc_text before, after;
-    memset(&after, 0, sizeof after);
+    fc_text before, after = FCI_ZERO;
     fc_code code = fc_detokenize(s->t, both, 1, &before, err);
     if (code) return code;
     code = fc_detokenize(s->t, both, 2, &after, err);
@@ -28175,18 +28150,16 @@ FCI_FN fc_code fci_generate_run(fc_model *m, fci_generate_stream *s, const fc_to
 
 FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
                                  const fc_generate_desc *desc, fc_generated *out, fc_error *err) {
-    fc_generate_desc defaults;
+    fc_generate_desc defaults = FCI_ZERO;
     fc_error own;
     fc_tokens ids;
-    fci_generate_stream s;
+    fci_generate_stream s = FCI_ZERO;
     fci_generate_ends ends;
     if (!err) err = &own;
     FCI_EMPTY(out);
     if (fci_need(m && (prompt || length == 0) && out, "fc_generate",
                  "a model, a prompt and a place for the text", err))
         return FC_ERR_ARGUMENT;
-    memset(&defaults, 0, sizeof defaults);
-    memset(&s, 0, sizeof s);
     s.desc = desc ? desc : &defaults;
     const uint32_t most = s.desc->max_tokens ? s.desc->max_tokens : 64;
     fc_code code = fci_generate_check(&s.desc->sampling, err);
@@ -28521,13 +28494,12 @@ FCI_FN fc_code fci_tasks_choices(fci_tasks_reader *r, const fci_tasks_row *row, 
 // The labels of a row whose items have some: one for each choice, none twice. NULL of other rows.
 FCI_FN fc_code fci_tasks_labels(fci_tasks_reader *r, const fci_tasks_row *row,
                                 const fci_tasks_doc *d, fci_str **labels) {
-    fci_map seen;
+    fci_map seen = FCI_ZERO;
     fc_code code = FC_OK;
     uint32_t n = 0;
     size_t twice;
     fci_str s;
     fci_shown shown;
-    memset(&seen, 0, sizeof seen);
     seen.c = r->arena->c;
     *labels = NULL;
     if (!row->labels) return FC_OK;
@@ -28936,14 +28908,10 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
                               fc_error *err) {
     const fci_context *c = &t->m->c;
     fci_arena texts = {c, NULL};
-    fci_tasks_reader r;
-    fci_tasks_encoder e;
-    fc_text file;
-    fc_env env;
-    memset(&r, 0, sizeof r);
-    memset(&e, 0, sizeof e);
-    memset(&env, 0, sizeof env);
-    memset(&file, 0, sizeof file);
+    fci_tasks_reader r = FCI_ZERO;
+    fci_tasks_encoder e = FCI_ZERO;
+    fc_text file = FCI_ZERO;
+    fc_env env = FCI_ZERO;
     fc_code code = fc_task_find(desc->name, &r.kind, err);
 #ifndef FINERCUT_NO_CHAT
     if (!code) code = fci_chat_belongs(desc->chat, t->m, err);
@@ -29299,12 +29267,11 @@ FINERCUT_API void fc_tasks_share(fc_tasks *t, fc_ranks *ranks) {
 
 FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask,
                                                 const fc_watch *watch, fc_error *err) {
-    fci_tasks_job j;
+    fci_tasks_job j = FCI_ZERO;
     fci_watch watched;
     fc_error own;
     if (!err) err = &own; // ranks tell each other
     if (fci_need(t, "fc_tasks_run", "tasks", err)) return NULL;
-    memset(&j, 0, sizeof j);
     j.mask = fci_healed_mask(t->m, mask, err);
     if (!j.mask || fci_ranks_begin(&j.ranks, &t->m->c, t->ranks, err)) return NULL;
     fci_watch_begin(&watched, watch, "evaluating");
@@ -29343,8 +29310,7 @@ typedef struct fci_speed_job {
 // A desc with defaults filled in; `tokens` in the place of 0.
 FCI_FN fc_speed_desc fci_speed_asked(const fc_model *m, const fc_speed_desc *desc,
                                      uint32_t tokens) {
-    fc_speed_desc d;
-    memset(&d, 0, sizeof d);
+    fc_speed_desc d = FCI_ZERO;
     if (desc) d = *desc;
     if (!d.tokens) d.tokens = (uint32_t)fci_min(tokens, m->hyper.max_positions - 1);
     if (!d.sequences) d.sequences = 1;
@@ -29434,14 +29400,12 @@ FCI_FN fc_code fci_speed_ids(const fc_model *m, const fc_speed_desc *d, fc_token
 
 FINERCUT_API fc_code fc_speed_prompt(fc_model *m, const fc_speed_desc *desc, fc_speed *out,
                                      fc_error *err) {
-    fci_evaluation v;
-    fci_speed_job j;
+    fci_evaluation v = FCI_ZERO;
+    fci_speed_job j = FCI_ZERO;
     fc_tokens ids;
     FCI_EMPTY(out);
     if (fci_need(m && out, "fc_speed_prompt", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    memset(&v, 0, sizeof v);
-    memset(&j, 0, sizeof j);
     const fc_speed_desc d = fci_speed_asked(m, desc, 256);
     fc_code code = fci_speed_ids(m, &d, &ids, err);
     if (code) return code;
@@ -29487,14 +29451,13 @@ FCI_FN fc_code fci_speed_run_generate(fci_speed_job *j, fc_error *err) {
 
 FINERCUT_API fc_code fc_speed_generate(fc_model *m, const fc_speed_desc *desc, fc_speed *out,
                                        fc_error *err) {
-    fci_speed_job j;
+    fci_speed_job j = FCI_ZERO;
     fci_watch watch;
     fc_error own;
     if (!err) err = &own;
     FCI_EMPTY(out);
     if (fci_need(m && out, "fc_speed_generate", "a model and a place for the result", err))
         return FC_ERR_ARGUMENT;
-    memset(&j, 0, sizeof j);
     const fc_speed_desc d = fci_speed_asked(m, desc, 128);
     if (d.tokens == UINT32_MAX)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "speed: expected at most %u tokens, got %u",
@@ -29543,9 +29506,8 @@ FINERCUT_API fc_code fc_speed_matmul(fc_model *m, const fc_product *p, const fc_
     const fci_context *c = &m->c;
     const size_t rows = p->m, n = p->n, k = p->k;
     const fc_speed_desc d = fci_speed_asked(m, desc, 1);
-    fci_speed_job j;
+    fci_speed_job j = FCI_ZERO;
     fci_watch watch;
-    memset(&j, 0, sizeof j);
     fc_code code = fci_matmul_check(p, err);
     if (!code && (rows == 0 || k == 0 || n == 0))
         code = fci_fail(err, FC_ERR_ARGUMENT, 0, "matrix: expected m, n and k above 0");
@@ -29895,8 +29857,7 @@ FCI_FN void fci_heal_tap(void *user, const void *packed, size_t rows, size_t k,
                          const fci_engine_routed *routes, const float *z) {
     fci_heal *h = (fci_heal *)user;
     const size_t d = (size_t)h->m->hyper.hidden;
-    fci_heal_job j;
-    memset(&j, 0, sizeof j);
+    fci_heal_job j = FCI_ZERO;
     j.h = h;
     j.packed = packed;
     j.n = rows;
@@ -29961,8 +29922,7 @@ FCI_FN void fci_heal_add_task(void *arg, size_t task, uint32_t worker) {
 FCI_FN void fci_heal_add(fci_heal *h, fci_heal_sums *s, fci_heal_job *j) {
     const fci_context *c = &h->m->c;
     const size_t d = (size_t)h->m->hyper.hidden, k = j->k, n = j->n;
-    fci_matrix x;
-    memset(&x, 0, sizeof x);
+    fci_matrix x = FCI_ZERO;
     x.data = h->columns;
     x.type = FC_DTYPE_F32;
     x.native = true;
@@ -29992,8 +29952,7 @@ FCI_FN void fci_heal_add(fci_heal *h, fci_heal_sums *s, fci_heal_job *j) {
 // The chunk's rows of projection `i` become columns and are added. The routes of this projection
 // stand behind those of the chunk, each with its place in the stash in place of the expert.
 FCI_FN void fci_heal_gather(fci_heal *h, size_t i, fci_heal_sums *s) {
-    fci_heal_job j;
-    memset(&j, 0, sizeof j);
+    fci_heal_job j = FCI_ZERO;
     j.h = h;
     j.k = h->k;
     for (size_t at = 0; at < h->n_stash; at++) {
@@ -30074,8 +30033,7 @@ enum { FCI_HEAL_ROUND = 16 }; // tasks of a worker before progress is told
 
 // A solver of the projection at hand, its change at x.
 FCI_FN fci_heal_solve fci_heal_solver(fci_heal *h, fci_heal_sums *s, double *x) {
-    fci_heal_solve v;
-    memset(&v, 0, sizeof v);
+    fci_heal_solve v = FCI_ZERO;
     v.h = h;
     v.m = h->m;
     v.s = s;
@@ -30496,8 +30454,7 @@ FCI_FN void fci_heal_likelihood(fci_heal *h, const float *rows, size_t sequence,
     const size_t d = (size_t)h->m->hyper.hidden, at = fci_heal_start(h, sequence),
                  n = fci_heal_start(h, sequence + 1) - at - 1,
                  most = (size_t)fci_min(h->engine.head_rows, d);
-    fci_heal_job j;
-    memset(&j, 0, sizeof j);
+    fci_heal_job j = FCI_ZERO;
     j.h = h;
     j.to = h->left;
     for (size_t i = 0; i < n && fci_heal_goes_on(h); i += most) {
@@ -30585,8 +30542,7 @@ FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
     const fci_context *c = &h->m->c;
     char hash[32] = "";
     fci_kv kvs[sizeof h->keys / sizeof *h->keys];
-    fc_container of;
-    memset(&of, 0, sizeof of);
+    fc_container of = FCI_ZERO;
     memset(kvs, 0, sizeof kvs);
     of.n_tensors = h->n_tensors;
     of.tensors = (fc_tensor *)fci_alloc(c, fci_max(h->n_tensors, 1), sizeof *of.tensors, "tensors",
@@ -31007,9 +30963,8 @@ FCI_FN fc_code fci_heal_join(fci_heal *h, const fc_own_desc *how, double share) 
 // written, which may take hours.
 FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
     const fc_heal_desc *d = h->desc;
-    fc_own_desc how;
+    fc_own_desc how = FCI_ZERO;
     size_t n_own = 0, length = 0;
-    memset(&how, 0, sizeof how);
     how.tokens = d->own;
     how.length = d->length;
     how.seed = d->seed;
@@ -31131,17 +31086,15 @@ FCI_FN fc_code fci_heal_check(const fc_model *m, const fc_heal_desc *d, fc_error
 
 FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_result *out,
                              fc_error *err) {
-    fci_heal h;
-    fc_heal_result healed;
+    fci_heal h = FCI_ZERO;
+    fc_heal_result healed = FCI_ZERO;
     fc_error own;
     if (!err) err = &own;
     FCI_EMPTY(out);
     if (fci_need(m && desc, "fc_heal", "a model and a description", err)) return FC_ERR_ARGUMENT;
-    memset(&healed, 0, sizeof healed);
     fc_code code = fci_model_plain(m, "fc_heal", err);
     if (!code) code = fci_heal_check(m, desc, err);
     if (code) return code;
-    memset(&h, 0, sizeof h);
     h.m = m;
     h.desc = desc;
     h.out = &healed;
@@ -31605,11 +31558,10 @@ FCI_FN fc_dtype fci_convert_common(const fci_export *x, fci_slot slot, const fci
 // A tensor of float32 from floats of the model.
 FCI_FN fc_code fci_convert_floats(fci_export *x, const char *name, const float *values, uint64_t n,
                                   fci_order order) {
-    fci_matrix w;
+    fci_matrix w = FCI_ZERO;
     float *stored = (float *)fci_arena_alloc(&x->arena, n, sizeof *stored, name, x->err);
     if (!stored) return FC_ERR_MEMORY;
     fci_number_encode(FC_DTYPE_F32, values, n, stored);
-    memset(&w, 0, sizeof w);
     w.data = stored;
     w.type = FC_DTYPE_F32;
     w.rows = order == FCI_ORDER_AS_IS ? 1 : n;
@@ -33133,8 +33085,7 @@ FCI_FN fc_code fci_agree_text(fci_export *x, const fc_tokenizer *was, const fc_t
                               fci_str text, fci_str of) {
     fc_code code = FC_OK;
     for (unsigned flags = 0; flags < 2 && !code; flags++) {
-        fc_tokens a, b;
-        memset(&b, 0, sizeof b);
+        fc_tokens a, b = FCI_ZERO;
         code = fc_tokenize(was, text.p, text.n, flags, &a, x->err);
         if (code == FC_ERR_FORMAT || // no id for this text, or one without an embedding
             (!code && fci_tokens_known(x->m, a.ids, a.starts[1], NULL))) {
@@ -33217,10 +33168,8 @@ FCI_FN fc_code fci_agree_tokenizer(fci_export *x, fc_model *back) {
 }
 
 FCI_FN fc_code fci_agree_whole(fci_export *x, const char *path) {
-    fc_model_desc desc;
-    fci_agree g;
-    memset(&desc, 0, sizeof desc);
-    memset(&g, 0, sizeof g);
+    fc_model_desc desc = FCI_ZERO;
+    fci_agree g = FCI_ZERO;
     desc.env.alloc = x->c->alloc;
     desc.env.io = x->c->io;
     desc.env.par.n_threads = 1;
@@ -33902,8 +33851,7 @@ FCI_FN fc_code fci_package_gguf_file(fci_export *x, const fci_keys *keys) {
 }
 
 FCI_FN fc_code fci_package_gguf(fci_export *x) {
-    fci_keys keys;
-    memset(&keys, 0, sizeof keys);
+    fci_keys keys = FCI_ZERO;
     keys.b.c = x->c;
     fci_package_say_length(x);
     fc_code code = fci_package_keys(x, &keys);
@@ -34118,8 +34066,7 @@ FCI_FN void fci_package_say_narrowed(const fci_export *x) {
 
 FCI_FN fc_code fci_package_run(fci_export *x) {
     const uint64_t n = x->m->hyper.n_blocks;
-    fci_file f;
-    memset(&f, 0, sizeof f);
+    fci_file f = FCI_ZERO;
     x->mask = (uint8_t *)fci_arena_alloc(&x->arena, 2 * n, 1, "mask", x->err);
     x->number = (uint32_t *)fci_arena_alloc(&x->arena, n, sizeof *x->number, "blocks", x->err);
     if (!x->mask || !x->number) return FC_ERR_MEMORY;
@@ -34148,11 +34095,10 @@ FCI_FN fc_code fci_package_run(fci_export *x) {
 
 FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export_desc *desc,
                                fc_error *err) {
-    fci_export x;
+    fci_export x = FCI_ZERO;
     fc_error own;
     if (!err) err = &own;
     fci_clear(err);
-    memset(&x, 0, sizeof x);
     if (!m || !desc)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "export: expected a model and a description, got NULL");
@@ -35031,8 +34977,7 @@ FCI_FN fc_code fci_picture_csv(const fc_plan *p, fci_buffer *b) {
     fci_puts(b, ",kind,parameters\n");
     for (size_t i = 0; i < p->info.n_steps; i++) {
         const fc_step *s = &p->steps[i];
-        fc_score own;
-        memset(&own, 0, sizeof own);
+        fc_score own = FCI_ZERO;
         own.candidate = s->removed;
         own.exact = 1;
         own.value = s->score;
@@ -35245,9 +35190,8 @@ FCI_FN void fci_raster_sink(void *user, void *bytes, int n) {
 }
 
 FCI_FN fc_code fci_raster_png(const fc_plan *p, fci_buffer *b) {
-    fci_raster r;
+    fci_raster r = FCI_ZERO;
     fci_buffer svg = fci_buffer_of(&p->c);
-    memset(&r, 0, sizeof r);
     if (!fci_picture_svg(p, &svg)) {
         r.tag = fci_sn(svg.p, (size_t)(strchr(svg.p, '>') - svg.p));
         r.w = fci_raster_number(&r, "width") * 10 / FCI_RASTER_UNIT;
@@ -35922,11 +35866,10 @@ FCI_FN void fci_page_tasks(fci_page *g, const fci_json *tasks, fci_page_result *
 }
 
 FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) {
-    fci_page_result r;
+    fci_page_result r = FCI_ZERO;
     const fci_json *removed, *tasks = fci_json_some(e, "tasks"), *steps = fci_json_get(e, "steps");
     uint64_t n;
     fc_error *err = &g->b.error;
-    memset(&r, 0, sizeof r);
     r.file = file;
     r.healed = fci_json_some(e, "heal") != NULL;
     if (fci_page_same_model(g, e) ||
@@ -35946,8 +35889,7 @@ FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) 
 FCI_FN fc_code fci_page_read_results(fci_page *g, size_t index) {
     const fci_json *root, *along, *each;
     fc_error *err = &g->b.error;
-    fci_file file;
-    memset(&file, 0, sizeof file);
+    fci_file file = FCI_ZERO;
     file.data = g->desc->files[index].data;
     file.size = g->desc->files[index].size;
     if (fci_json_parse_file(g->c, &g->arena, &file, &root, err)) return err->code;
@@ -36042,12 +35984,11 @@ FCI_FN bool fci_page_grid_of(fci_page *g, fci_page_grid *w, const char *title, c
 
 // The distances of one plan by its steps.
 FCI_FN void fci_page_steps(fci_page *g, const fci_page_plan *p, int level) {
-    fci_page_grid w;
+    fci_page_grid w = FCI_ZERO;
     char name[24];
     const fc_plan_info *info = &p->plan->info;
     const size_t first = info->metric == FC_METRIC_NLL, n = info->n_steps;
     const bool known = !isnan(fci_page_share(p->plan, 0));
-    memset(&w, 0, sizeof w);
     fci_page_column(g, &w, "step", FC_PAGE_X);
     fci_page_column(g, &w, "removed", FC_PAGE_LISTED);
     fci_page_column(g, &w, "distance", FC_PAGE_LINE);
@@ -36075,9 +36016,8 @@ FCI_FN size_t fci_page_gone(const fc_plan_info *info, size_t steps) { // sublaye
 
 // The distances of all plans of a metric by the sublayers that are gone.
 FCI_FN void fci_page_distances(fci_page *g, fc_metric metric) {
-    fci_page_grid w;
+    fci_page_grid w = FCI_ZERO;
     size_t n_rows = 0, at = 1;
-    memset(&w, 0, sizeof w);
     fci_page_column(g, &w, "sublayers removed", FC_PAGE_X);
     for (size_t i = 0; i < g->n_plans; i++) {
         const fc_plan_info *info = &g->plans[i].plan->info;
@@ -36126,13 +36066,12 @@ FCI_FN size_t fci_page_insert(size_t *rows, size_t n, size_t value) {
 
 // A measure along the plans; `of` is its first result.
 FCI_FN void fci_page_quality(fci_page *g, size_t of) {
-    fci_page_grid w;
+    fci_page_grid w = FCI_ZERO;
     const fci_page_result *first = &g->results[of];
     const size_t most = g->n_plans + g->desc->n_files, wide = isnan(first->error) ? 1 : 2;
     size_t n_rows = 0, at = 1, n = 1;
     for (size_t i = 0; i < g->n_results; i++) n += g->results[i].measure == of;
     size_t *rows = (size_t *)fci_page_new(g, n, sizeof *rows);
-    memset(&w, 0, sizeof w);
     if (!rows) return;
     fci_page_column(g, &w, "sublayers removed", FC_PAGE_X);
     for (size_t who = 0; who < most; who++) {
@@ -36250,10 +36189,9 @@ FCI_FN void fci_page_tiles(fci_page *g) {
 }
 
 FCI_FN void fci_page_overview(fci_page *g) {
-    fci_page_grid w;
+    fci_page_grid w = FCI_ZERO;
     static const char *const names[] = {"plan", "removed", "attention", "FFN",
                                         "parameters removed, %", "metric", "distance", "search"};
-    memset(&w, 0, sizeof w);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         fci_page_column(g, &w, names[i], FC_PAGE_LISTED);
     if (g->n_results) fci_page_column(g, &w, g->results[0].name, FC_PAGE_LISTED);
@@ -36346,9 +36284,8 @@ FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
     const fc_plan_info *info = &p->plan->info;
     const bool known = fci_page_knows(info, unit);
     const double scale = unit == FC_UNIT_TIME ? 100 / fci_page_whole(info, unit) : 1;
-    fci_page_grid w;
+    fci_page_grid w = FCI_ZERO;
     fci_page_figure f;
-    memset(&w, 0, sizeof w);
     fci_page_column(g, &w, "block", FC_PAGE_LISTED);
     for (int k = 0; k < 2; k++) {
         fci_page_column(g, &w, fci_page_say(g, "%s goes at step", kinds[k]), FC_PAGE_LISTED);
@@ -36378,14 +36315,13 @@ FCI_FN void fci_page_blocks(fci_page *g, const fci_page_plan *p, fc_unit unit) {
 FCI_FN void fci_page_columns(fci_page *g, const fci_page_plan *p, fc_unit unit, double scale) {
     const fc_plan_info *info = &p->plan->info;
     const size_t every = fci_picture_every(1000, g->n_blocks, 70);
-    fci_page_axis up, across;
+    fci_page_axis up, across = FCI_ZERO;
     double most = 0;
     char name[24];
     for (uint32_t b = 0; b < g->n_blocks; b++)
         most = fmax(most, scale * (fci_page_cost(info, unit, 2 * b) +
                                   fci_page_cost(info, unit, 2 * b + 1)));
     fci_page_axis_of(&up, 0, most, false, true);
-    memset(&across, 0, sizeof across);
     across.high = g->n_blocks;
     for (size_t b = 0; b < g->n_blocks && across.n < FCI_PAGE_TICKS; b += every)
         across.ticks[across.n++] = (double)b;
@@ -36879,14 +36815,13 @@ FCI_FN fc_code fci_page_check(const fc_page_desc *d, fc_error *err) {
 FCI_FN fc_code fci_page_give(const fc_page_desc *desc, const char *path, fc_text *out,
                              fc_error *err) {
     fci_context c;
-    fci_page g;
+    fci_page g = FCI_ZERO;
     fci_clear(err);
     if (out) memset(out, 0, sizeof *out);
     if (!desc || (!path && !out))
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "page: expected a request and a place, got NULL");
     if (fci_context_checked(&c, &desc->env, err) || fci_page_check(desc, err))
         return FC_ERR_ARGUMENT;
-    memset(&g, 0, sizeof g);
     g.c = g.arena.c = &c;
     g.desc = desc;
     g.b = fci_buffer_of(&c);
@@ -37411,8 +37346,7 @@ FCI_FN fc_code fci_study_finite(fc_study *s, fc_code code, double *values, size_
 FCI_FN fc_code fci_study_measure(fc_study *s, fci_study_set *set) {
     double *v = set->values;
     fc_perplexity p;
-    fc_eval_desc d;
-    memset(&d, 0, sizeof d);
+    fc_eval_desc d = FCI_ZERO;
     d.mask = set->mask;
     d.watch.progress = fci_study_inner;
     d.watch.user = s;
@@ -37565,8 +37499,7 @@ FCI_FN void fci_study_find(fci_study_sample *x, fci_study_finding *findings) {
 }
 
 FCI_FN fc_code fci_study_findings(fc_study *s) {
-    fci_study_sample x;
-    memset(&x, 0, sizeof x);
+    fci_study_sample x = FCI_ZERO;
     s->n_losses = fci_study_losses(s);
     fci_study_finding *f = (fci_study_finding *)fci_arena_alloc(
         &s->arena, s->n_losses * FC_METRIC_COUNT, sizeof *f, "findings", s->err);
@@ -37722,8 +37655,7 @@ FCI_FN fc_code fci_study_read_settings(fc_study *s, const fci_json *root) {
 
 FCI_FN fc_code fci_study_read(fc_study *s, const fci_file *f) {
     const fci_json *root, *sets;
-    fci_arena arena;
-    memset(&arena, 0, sizeof arena);
+    fci_arena arena = FCI_ZERO;
     uint8_t *mask = (uint8_t *)fci_alloc(&s->c, fci_study_sublayers(s), 1, "mask", s->err);
     fc_code code = mask ? fci_json_parse_file(&s->c, &arena, f, &root, s->err) : FC_ERR_MEMORY;
     if (!code) code = fci_study_read_settings(s, root);
@@ -38061,7 +37993,7 @@ FCI_FN fc_code fci_study_csv(fc_study *s) {
 }
 
 FCI_FN fc_code fci_study_page(fc_study *s) {
-    fc_page_desc d;
+    fc_page_desc d = FCI_ZERO;
     size_t n = 0;
     const fc_plan **plans = (const fc_plan **)fci_arena_alloc(&s->arena, s->n_arms, sizeof *plans,
                                                               "page", s->err);
@@ -38076,7 +38008,6 @@ FCI_FN fc_code fci_study_page(fc_study *s) {
         names[n] = s->arms[i].name;
         plans[n++] = s->arms[i].plan;
     }
-    memset(&d, 0, sizeof d);
     d.env = s->env;
     d.plans = plans;
     d.names = names;
@@ -38148,8 +38079,7 @@ FCI_FN const char *fci_study_task_text(fc_study *s) {
     fci_puts(&b, s->d.n_tasks ? "" : "none");
     for (size_t i = 0; i < s->d.n_tasks && !b.error.code; i++) {
         const fc_task_desc *d = &s->d.tasks[i];
-        fc_text text;
-        memset(&text, 0, sizeof text);
+        fc_text text = FCI_ZERO;
         if (!d->text && fc_file_read(d->path, &s->env, &text, &b.error)) break;
         fci_putf(&b, "%s%s %016llx", i ? ", " : "", d->name,
                  (unsigned long long)fci_xxh64(0, d->text ? d->text : text.bytes,
@@ -38287,9 +38217,8 @@ FCI_FN fc_code fci_study_work(fc_study *s, fci_study_arm *a, fci_estimate_pace *
 
 FCI_FN fc_code fci_study_weigh(fc_study *s) {
     fc_study_info *a = &s->about;
-    fci_estimate_pace pace;
+    fci_estimate_pace pace = FCI_ZERO;
     fc_code code = FC_OK;
-    memset(&pace, 0, sizeof pace);
     s->parts[0] = 2 * (double)fci_tokens_count(s->d.calibration);
     s->parts[1] = (double)fci_tokens_count(s->d.eval);
     s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
@@ -38509,16 +38438,12 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
                                    const fc_prune_desc *desc, const char *plan_path,
                                    const fc_env *env, fc_error *err) {
     fc_error own;
-    fc_model_desc model_desc;
-    fc_prune_desc with_text;
-    fc_text text;
-    fc_tokens calibration;
+    fc_model_desc model_desc = FCI_ZERO;
+    fc_prune_desc with_text = FCI_ZERO;
+    fc_text text = FCI_ZERO;
+    fc_tokens calibration = FCI_ZERO;
     fc_plan *plan = NULL;
     if (!err) err = &own;
-    memset(&model_desc, 0, sizeof model_desc);
-    memset(&with_text, 0, sizeof with_text);
-    memset(&text, 0, sizeof text);
-    memset(&calibration, 0, sizeof calibration);
     if (fci_need(model_path && text_path && plan_path, "fc_prune_file",
                  "a model, a text and a plan to write", err))
         return FC_ERR_ARGUMENT;
@@ -38828,6 +38753,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_XXH_3
 #undef FCI_XXH_4
 #undef FCI_XXH_5
+#undef FCI_ZERO
 #undef FCI_ZIP_HIGH
 #undef FCI_ZIP_LOW
 #endif

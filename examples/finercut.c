@@ -1569,8 +1569,7 @@ static fc_code read_file(session *s, const char *path, fc_text *file) {
 // once.
 static void catch_interrupt(void) {
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
-    struct sigaction action, was;
-    memset(&action, 0, sizeof action);
+    struct sigaction action = {0}, was;
     action.sa_handler = on_interrupt;
     action.sa_flags = (int)SA_RESETHAND;
     sigaction(SIGINT, &action, NULL);
@@ -1677,8 +1676,7 @@ static const char *source_name(const char *path) {
 }
 
 static void try_model(session *s) {
-    fc_model_desc desc;
-    memset(&desc, 0, sizeof desc);
+    fc_model_desc desc = {0};
     desc.env = s->env;
     desc.compute = (fc_compute)s->o->compute;
     desc.memory_limit = s->o->memory_limit;
@@ -1786,8 +1784,7 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
 }
 #else
 static fc_chat *open_chat(session *s, fc_model *m) {
-    fc_chat_desc desc;
-    memset(&desc, 0, sizeof desc);
+    fc_chat_desc desc = {0};
     desc.date = s->o->date ? s->o->date : s->day;
     desc.no_think = s->o->no_think;
     return fc_chat_open(m, &desc, &s->err);
@@ -1846,11 +1843,10 @@ static int read_source(session *s, fc_text *file, fc_tokens *chats) {
 }
 
 static int read_text(session *s, cut_fn cut) {
-    fc_text file;
+    fc_text file = {0};
     fc_tokens chats;
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
     if (!t) return failed(s);
-    memset(&file, 0, sizeof file);
     fc_code code = FC_OK;
     const int status = read_source(s, &file, &chats);
     if (!status) code = cut(s, t, &file, chats.ids ? &chats : NULL);
@@ -1899,8 +1895,7 @@ static int count_steps(session *s) {
     const amount *a = &s->o->remove;
     uint32_t n = a->count;
     if (a->given && a->fraction > 0) {
-        fc_prune_desc desc;
-        memset(&desc, 0, sizeof desc);
+        fc_prune_desc desc = {0};
         desc.candidates = info->candidates;
         desc.fraction = a->fraction;
         if (fc_prune_count(s->model, &desc, &n, &s->err)) return failed(s);
@@ -2062,8 +2057,7 @@ static void show_mix(view *v, const char *key, const mix *m, int bytes) {
 
 // How many tensors there are of each type, and their bytes.
 static void show_dtypes(view *v, const fc_container *c) {
-    mix m;
-    memset(&m, 0, sizeof m);
+    mix m = {0};
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) {
         const fc_tensor *t = fc_container_tensor(c, i);
         m.counts[t->type]++;
@@ -2394,10 +2388,8 @@ static void meter_show(meter *m, const fc_progress *p, const char *tail) {
 }
 
 static meter meter_of(session *s, const char *what) {
-    fc_progress p;
-    meter m;
-    memset(&m, 0, sizeof m);
-    memset(&p, 0, sizeof p);
+    fc_progress p = {0};
+    meter m = {0};
     m.s = s;
     m.terminal = !s->o->quiet && on_terminal();
     m.parts = 1;
@@ -2525,10 +2517,9 @@ static fc_code any_own(session *s, fc_tokens *own) {
 // --own; of a dry run that resumes nothing, as many tokens of any kind.
 static fc_code write_own(session *s, fc_tokens *own) {
     const options *o = s->o;
-    fc_own_desc how;
+    fc_own_desc how = {0};
     if (o->dry_run && !s->plan && o->own >= o->length) return any_own(s, own);
     meter m = meter_of(s, "writing");
-    memset(&how, 0, sizeof how);
     how.tokens = o->own;
     how.length = o->length;
     how.seed = o->seed;
@@ -2568,8 +2559,7 @@ static int add_own(session *s) {
 
 static fc_prune_desc prune_desc(const session *s) {
     const options *o = s->o;
-    fc_prune_desc d;
-    memset(&d, 0, sizeof d);
+    fc_prune_desc d = {0};
     d.calibration = &s->tokens;
     d.calibration_name = s->source;
     d.date = s->day;
@@ -3297,8 +3287,7 @@ static int evaluate(session *s, int part, int parts, evaluation *e) {
     const fc_watch watch = {eval_progress, &m};
     const int prose = s->o->text || s->o->tokens, kinds = prose + (n_tasks(s) > 0);
     fc_code code = FC_OK;
-    fc_eval_desc desc;
-    memset(&desc, 0, sizeof desc);
+    fc_eval_desc desc = {0};
     m.part = part * kinds;
     m.parts = parts * kinds;
     desc.mask = s->mask;
@@ -3326,9 +3315,8 @@ static int evaluate_all(session *s) {
     const char *prefix = along->text;
     uint32_t steps;
     const int json = s->o->json, shown = leads(s);
-    evaluation e;
+    evaluation e = {0};
     int status = STATUS_OK, n = 0;
-    memset(&e, 0, sizeof e);
     e.each = (fc_perplexity *)calloc(s->tokens.n_sequences + 1, sizeof *e.each);
     if (!e.each) return fail("eval: out of memory");
     if (shown && along->n && !json) put_heading(s);
@@ -3443,11 +3431,10 @@ static int npy_rows(void *user, const float *rows, size_t n_rows) {
 }
 
 static int run_logits(session *s) {
-    npy n;
+    npy n = {0};
     catch_interrupt();
     if (output_check(s, FC_OUTPUT_NPY) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
         return STATUS_FAILED;
-    memset(&n, 0, sizeof n);
     meter m = meter_of(s, "evaluating");
     const fc_watch watch = {eval_progress, &m};
     n.n_columns = fc_model_config(s->model)->vocab_size;
@@ -3515,10 +3502,9 @@ static int run_tokenize(session *s) {
 static int report_page(session *s) {
     fc_memory_file files[1 + MOST_TASKS];
     fc_text texts[1 + MOST_TASKS];
-    fc_page_desc desc;
+    fc_page_desc desc = {0};
     fc_code code = FC_OK;
     size_t n = 0;
-    memset(&desc, 0, sizeof desc);
     for (int i = 0; i <= s->o->more.n && !code; i++) {
         files[n].name = i ? s->o->more.values[i - 1] : s->o->input;
         code = fc_file_read(files[n].name, &s->env, &texts[n], &s->err);
@@ -3618,8 +3604,7 @@ static void put_speed(const session *s, const fc_generated *r, int full) {
 
 static fc_generate_desc how_to_generate(const session *s, const voice *v, int aside) {
     const options *o = s->o;
-    fc_generate_desc desc;
-    memset(&desc, 0, sizeof desc);
+    fc_generate_desc desc = {0};
     desc.mask = v->mask;
     desc.max_tokens = o->new_tokens;
     desc.sampling.temperature = (float)o->temperature;
@@ -4095,8 +4080,7 @@ static const uint64_t llama_shapes[][2] = { // n, k
 };
 
 static void announce(bench *b, const char *what) {
-    fc_progress p;
-    memset(&p, 0, sizeof p);
+    fc_progress p = {0};
     b->meter.what = what;
     p.seconds_left = -1;
     meter_show(&b->meter, &p, "");
@@ -4106,8 +4090,7 @@ static uint32_t bench_sequences(const session *s, int i) { return i == 1 ? s->o-
 static int bench_all(int i) { return i == 2; }
 
 static fc_speed_desc bench_desc(bench *b) {
-    fc_speed_desc d;
-    memset(&d, 0, sizeof d);
+    fc_speed_desc d = {0};
     d.mask = b->s->mask;
     d.repeat = b->s->o->repeat;
     d.watch.progress = eval_progress;
@@ -4158,8 +4141,7 @@ static void add_own_products(bench *b) {
     const fc_container *c = fc_model_container(b->s->model);
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) {
         const fc_tensor *t = fc_container_tensor(c, i);
-        product p;
-        memset(&p, 0, sizeof p);
+        product p = {0};
         if (t->rank != 2 || !t->data || !t->bytes) continue;
         p.source = "model";
         p.name = t->name;
@@ -4187,9 +4169,8 @@ static int make_weights(bench *b, uint64_t bytes) {
 static int add_llama_products(bench *b) {
     const fc_config *m = fc_model_config(b->s->model);
     const size_t n = sizeof llama_shapes / sizeof *llama_shapes;
-    product p;
+    product p = {0};
     uint64_t most = 0;
-    memset(&p, 0, sizeof p);
     p.source = p.name = "llama-3-8b";
     p.type = m->compute == FC_COMPUTE_BF16 ? FC_DTYPE_BF16 : FC_DTYPE_F32;
     int first = b->n_products;
@@ -4217,8 +4198,7 @@ static int bench_products(bench *b) {
         product *p = &b->products[b->n_products];
         *p = b->products[i];
         announce(b, "measuring matrix products");
-        fc_product shape;
-        memset(&shape, 0, sizeof shape);
+        fc_product shape = {0};
         shape.m = p->m;
         shape.n = (size_t)p->measured;
         shape.k = (size_t)p->k;
@@ -4364,7 +4344,7 @@ static void put_exported(const session *s) {
 }
 
 static int run_export(session *s) {
-    fc_export_desc desc;
+    fc_export_desc desc = {0};
     int status = check_export(s);
     if (status) return status;
     const int folder = s->o->format == FC_EXPORT_HF || s->o->format == FC_EXPORT_HF_MASKED;
@@ -4372,7 +4352,6 @@ static int run_export(session *s) {
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
     meter m = meter_of(s, "exporting");
-    memset(&desc, 0, sizeof desc);
     desc.format = (fc_export_format)s->o->format;
     desc.path = s->o->output;
     desc.steps = s->n_steps || !s->plan ? s->n_steps : FINERCUT_NO_STEPS;
@@ -4509,10 +4488,9 @@ static void put_healed(const session *s, const fc_heal_result *h) {
 static int heal(session *s) {
     const options *o = s->o;
     const char *inputs[MOST_INPUTS];
-    fc_heal_desc desc;
+    fc_heal_desc desc = {0};
     fc_heal_result healed;
     meter m = meter_of(s, "healing");
-    memset(&desc, 0, sizeof desc);
     desc.mask = s->mask;
     desc.text = s->tokens.ids ? &s->tokens : NULL;
     desc.text_name = source_name(o->text ? o->text : o->tokens ? o->tokens : "");
@@ -4723,7 +4701,7 @@ static int check_study(const session *s) {
 static int run_study(session *s) {
     const options *o = s->o;
     together *t = o->together;
-    fc_study_desc d;
+    fc_study_desc d = {0};
     const char *inputs[MOST_INPUTS];
     size_t n_inputs = inputs_of(s, inputs);
     fc_tokens measured = {0};
@@ -4731,7 +4709,6 @@ static int run_study(session *s) {
     int status = check_tasks(s);
     if (!status) status = check_study(s);
     if (status) return status;
-    memset(&d, 0, sizeof d);
     catch_interrupt();
     if (t && t->join(s)) return STATUS_FAILED;
     if (open_model(s) || read_tokens(s, cut_calibration)) return STATUS_FAILED;
@@ -4779,8 +4756,7 @@ static void on_log(void *user, int level, const char *message) {
 }
 
 static int run(const command *c, options *o) {
-    session s;
-    memset(&s, 0, sizeof s);
+    session s = {0};
     s.o = o;
     s.command = c;
     s.spoke = time(NULL);
@@ -4808,10 +4784,9 @@ static int run(const command *c, options *o) {
 }
 
 static int dispatch(int argc, char **argv, together *t) {
-    options o;
+    options o = {0};
     const char *name = argc > 1 ? argv[1] : NULL;
     const command *c = name ? find_command(name) : NULL;
-    memset(&o, 0, sizeof o);
     o.words = argv + (argc > 0);
     if (c && c->run) {
         int status = parse(c, argc - 2, argv + 2, &o);
@@ -4836,8 +4811,7 @@ static int dispatch(int argc, char **argv, together *t) {
 // fails.
 static void prepare(void) {
 #if !defined(_WIN32) && !defined(FINERCUT_NO_POSIX)
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
+    struct sigaction action = {0};
     action.sa_sigaction = on_lost_pages;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGBUS, &action, NULL);
