@@ -3556,6 +3556,9 @@ FCI_FN fc_code fci_known(const char *what, int value, int count, fc_error *err);
 enum { FCI_DATES = 99991232 }; // 20240726 is one of them
 // FC_ERR_ARGUMENT where not `given`: "FUNCTION: expected WHAT, got NULL"; else *err is clear.
 FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, fc_error *err);
+// The index of `name` (out: there is a place for it), or `n` with *err filled.
+FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, const char *name,
+                           bool out, fc_error *err);
 // A result is empty until it is there: safe to free, whatever fails.
 #define FCI_EMPTY(out) ((out) ? (void)memset((out), 0, sizeof *(out)) : (void)0)
 // Both public functions of an enum whose values count from 0.
@@ -3628,7 +3631,6 @@ FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, 
     return FC_ERR_ARGUMENT; // for analysers, which do not look into variadic functions
 }
 
-// The index of `name`, or `n` with *err filled.
 FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, const char *name,
                            bool out, fc_error *err) {
     char list[400] = "";
@@ -23405,11 +23407,11 @@ static const fci_form_field fci_form_fields[] = {
     {"model", "architecture", FCI_PLAN_TEXT, false, FCI_PLAN_AT(model.architecture), 0, 31},
     {"model", "n_blocks", FCI_PLAN_U32, true, FCI_PLAN_AT(model.n_blocks), 1, FCI_PLAN_BLOCKS},
     {"model", "n_parameters", FCI_PLAN_U64, false, FCI_PLAN_AT(model.n_parameters), 0, UINT64_MAX},
-    {"", "metric", FCI_PLAN_METRIC, true, 0, 0, 0},
-    {"", "candidates", FCI_PLAN_CANDIDATES, true, 0, 0, 0},
-    {"", "search", FCI_PLAN_SEARCH, true, 0, 0, 0},
-    {"", "compute", FCI_PLAN_COMPUTE, true, 0, 0, 0},
-    {"", "simd", FCI_PLAN_SIMD, false, 0, 0, 0},
+    {"", "metric", FCI_PLAN_METRIC, true, FCI_PLAN_AT(metric), 0, 0},
+    {"", "candidates", FCI_PLAN_CANDIDATES, true, FCI_PLAN_AT(candidates), 0, 0},
+    {"", "search", FCI_PLAN_SEARCH, true, FCI_PLAN_AT(search), 0, 0},
+    {"", "compute", FCI_PLAN_COMPUTE, true, FCI_PLAN_AT(compute), 0, 0},
+    {"", "simd", FCI_PLAN_SIMD, false, FCI_PLAN_AT(simd), 0, 0},
     {"", "first_block", FCI_PLAN_U32, false, FCI_PLAN_AT(first_block), 0, FCI_PLAN_BLOCKS - 1},
     {"", "confidence", FCI_PLAN_REAL, false, FCI_PLAN_AT(confidence), 0, 0},
     {"", "margin", FCI_PLAN_REAL, false, FCI_PLAN_AT(margin), 0, 0},
@@ -23447,25 +23449,7 @@ FCI_FN const char *fci_form_word(fci_form_type type, unsigned value) {
     }
 }
 
-FCI_FN unsigned fci_form_get_word(fci_form_type type, const fc_plan_info *info) {
-    switch (type) {
-    case FCI_PLAN_METRIC: return (unsigned)info->metric;
-    case FCI_PLAN_CANDIDATES: return (unsigned)info->candidates;
-    case FCI_PLAN_SEARCH: return (unsigned)info->search;
-    case FCI_PLAN_SIMD: return (unsigned)info->simd;
-    default: return (unsigned)info->compute;
-    }
-}
-
-FCI_FN void fci_form_set_word(fci_form_type type, unsigned value, fc_plan_info *info) {
-    switch (type) {
-    case FCI_PLAN_METRIC: info->metric = (fc_metric)value; break;
-    case FCI_PLAN_CANDIDATES: info->candidates = (fc_candidates)value; break;
-    case FCI_PLAN_SEARCH: info->search = (fc_search)value; break;
-    case FCI_PLAN_SIMD: info->simd = (fc_simd)value; break;
-    default: info->compute = (fc_compute)value; break;
-    }
-}
+typedef fc_simd fci_form_enum; // which are all of one size
 
 // Writing.
 
@@ -23478,6 +23462,7 @@ FCI_FN void fci_form_put_field(fci_buffer *b, const fci_form_field *f, const fc_
     unsigned u32;
     unsigned long long u64;
     double real;
+    fci_form_enum word;
     switch (f->type) {
     case FCI_PLAN_TEXT: fci_json_put(b, "%s: %s", f->name, at); break;
     case FCI_PLAN_U32:
@@ -23494,8 +23479,8 @@ FCI_FN void fci_form_put_field(fci_buffer *b, const fci_form_field *f, const fc_
         fci_json_put(b, "%s: %g", f->name, real);
         break;
     default:
-        fci_json_put(b, "%s: %s", f->name,
-                     fci_form_word(f->type, fci_form_get_word(f->type, info)));
+        memcpy(&word, at, sizeof word);
+        fci_json_put(b, "%s: %s", f->name, fci_form_word(f->type, (unsigned)word));
     }
 }
 
@@ -23611,13 +23596,10 @@ FCI_FN fc_code fci_form_write(const fc_plan *p, fci_buffer *b) {
 
 FCI_FN fc_code fci_plan_give(const fc_plan *p, fc_code (*put)(const fc_plan *, fci_buffer *),
                              fc_output_kind kind, const char *path, fc_text *out, fc_error *err) {
-    fci_buffer b;
-    fci_clear(err);
-    if (out) memset(out, 0, sizeof *out);
-    if (!p || (!path && !out))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected a plan and a place, got NULL",
-                        fc_output_kind_name(kind));
-    b = fci_buffer_of(&p->c);
+    FCI_EMPTY(out);
+    if (fci_need(p && (path || out), fc_output_kind_name(kind), "a plan and a place", err))
+        return FC_ERR_ARGUMENT;
+    fci_buffer b = fci_buffer_of(&p->c);
     put(p, &b);
     return fci_file_give(&b, kind, path, out, err);
 }
@@ -23660,7 +23642,7 @@ FCI_FN fc_code fci_form_read_hash(const fci_form_field *f, const fci_json *v, ch
     return FC_OK;
 }
 
-FCI_FN fc_code fci_form_read_word(const fci_form_field *f, const fci_json *v, fc_plan_info *info,
+FCI_FN fc_code fci_form_read_word(const fci_form_field *f, const fci_json *v, char *at,
                                   fc_error *err) {
     char expected[160] = "one of";
     const char *word;
@@ -23668,7 +23650,8 @@ FCI_FN fc_code fci_form_read_word(const fci_form_field *f, const fci_json *v, fc
         size_t n = strlen(expected);
         snprintf(expected + n, sizeof expected - n, "%s %s", i ? "," : "", word);
         if (!fci_json_is(v, FCI_JSON_STRING) || !fci_is(v->text, word)) continue;
-        fci_form_set_word(f->type, i, info);
+        const fci_form_enum value = (fci_form_enum)i;
+        memcpy(at, &value, sizeof value);
         return FC_OK;
     }
     return fci_json_bad(err, v, f->name, expected);
@@ -23707,7 +23690,7 @@ FCI_FN fc_code fci_form_read_field(const fci_form_field *f, const fci_json *obje
         if (fci_form_read_real(f->name, v, 0, &real, err)) return FC_ERR_FORMAT;
         memcpy(at, &real, sizeof real);
         return FC_OK;
-    default: return fci_form_read_word(f, v, info, err);
+    default: return fci_form_read_word(f, v, at, err);
     }
 }
 
@@ -24026,13 +24009,9 @@ FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error
     fci_file f;
     fc_error local;
     if (!err) err = &local; // the code of a failure is needed here
-    fci_clear(err);
-    if (!path) {
-        fci_fail(err, FC_ERR_ARGUMENT, 0, "fc_plan_load: expected a path, got NULL");
+    if (fci_need(path, "fc_plan_load", "a path", err) || fci_context_checked(&c, env, err) ||
+        fci_file_open(&c, path, FCI_PLAN_BYTES, &f, err))
         return NULL;
-    }
-    if (fci_context_checked(&c, env, err)) return NULL;
-    if (fci_file_open(&c, path, FCI_PLAN_BYTES, &f, err)) return NULL;
     fc_plan *p = fci_form_read(f.data ? (const char *)f.data : "", (size_t)f.size, env, err);
     if (!p) fci_wrap(err, err->code, "%s", path);
     fci_file_close(&f);
@@ -24041,7 +24020,6 @@ FINERCUT_API fc_plan *fc_plan_load(const char *path, const fc_env *env, fc_error
 
 FINERCUT_API fc_plan *fc_plan_load_memory(const void *data, size_t size, const fc_env *env,
                                           fc_error *err) {
-    fci_clear(err);
     if (fci_need(data || size == 0, "fc_plan_load_memory", "data", err)) return NULL;
     const char *text = size ? (const char *)data : "";
     if (size <= FCI_PLAN_BYTES) return fci_form_read(text, size, env, err);
@@ -24882,16 +24860,13 @@ FCI_FN fc_code fci_search_check_per(const fc_prune_desc *d, fc_error *err) {
     if (fci_known("date", (int)d->date, FCI_DATES, err) ||
         fci_known("per", (int)d->per, FC_UNIT_COUNT, err))
         return FC_ERR_ARGUMENT;
-    if (d->per && !fci_budget_counts(d->per))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected params, bytes or time, got %s",
-                        fc_unit_name(d->per));
-    if (d->per && d->search == FC_SEARCH_RANDOM)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected none with search random, got %s",
-                        fc_unit_name(d->per));
-    if (d->per && d->metric == FC_METRIC_NLL) // which the whole model does not have as 0
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected none with metric nll, got %s",
-                        fc_unit_name(d->per));
-    return FC_OK;
+    const char *expected = !fci_budget_counts(d->per)        ? "params, bytes or time"
+                           : d->search == FC_SEARCH_RANDOM ? "none with search random"
+                           : d->metric == FC_METRIC_NLL    ? "none with metric nll"
+                                                           : NULL; // nll is not 0 at the start
+    if (!d->per || !expected) return FC_OK;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0, "per: expected %s, got %s", expected,
+                    fc_unit_name(d->per));
 }
 
 // How many candidates of the kind exist, and how many of them may go.
@@ -25601,10 +25576,10 @@ FCI_FN double fci_search_weight(double x) {
     return isnan(x) ? 0 : x;
 }
 
-FCI_FN int fci_search_race_compare(const void *a, const void *b) { // heaviest first
+FCI_FN int fci_search_race_compare(const void *a, const void *b) { // lightest first
     const fci_search_weight_at *x = (const fci_search_weight_at *)a,
                                *y = (const fci_search_weight_at *)b;
-    if (x->weight > y->weight || x->weight < y->weight) return x->weight > y->weight ? -1 : 1;
+    if (x->weight < y->weight || x->weight > y->weight) return x->weight < y->weight ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
@@ -25618,13 +25593,13 @@ FCI_FN fc_code fci_search_race_order(fci_search *s, fc_error *err) {
     for (uint32_t q = 0; q < s->tokens->n_sequences; q++) {
         w[q].at = q;
         const double part = fci_search_part(s, values, values, q);
-        w[q].weight = fci_search_weight(part / fci_search_length(s, q));
+        w[q].weight = -fci_search_weight(part / fci_search_length(s, q)); // heaviest first
     }
     qsort(w, s->tokens->n_sequences, sizeof *w, fci_search_race_compare);
     for (size_t q = 0; q < s->tokens->n_sequences; q++) s->sequences[q] = w[q].at;
     for (uint32_t i = 0; i < s->n_positions; i++) {
         w[i].at = i;
-        w[i].weight = fci_search_weight(values[i]);
+        w[i].weight = -fci_search_weight(values[i]);
     }
     qsort(w, s->n_positions, sizeof *w, fci_search_race_compare);
     for (size_t i = 0; i < s->n_positions; i++) s->order[i] = w[i].at;
@@ -25650,13 +25625,6 @@ FCI_FN void fci_search_race_pieces(fci_search *s, const fci_search_runner *r) {
     }
 }
 
-FCI_FN int fci_search_race_by_guess(const void *a, const void *b) { // lightest first
-    const fci_search_weight_at *x = (const fci_search_weight_at *)a,
-                               *y = (const fci_search_weight_at *)b;
-    if (x->weight < y->weight || x->weight > y->weight) return x->weight < y->weight ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
 // Runs more of every runner that is not lost, the most promising first.
 FCI_FN fc_code fci_search_race_round(fci_search *s, bool *more, fc_error *err) {
     size_t n = 0;
@@ -25670,7 +25638,7 @@ FCI_FN fc_code fci_search_race_round(fci_search *s, bool *more, fc_error *err) {
         const double sum = r->known ? fci_search_ratio(s, r, s->leader) * s->leader->sum : r->guess;
         w[n++].weight = fci_search_weight(fci_search_promise(s, r, sum));
     }
-    qsort(w, n, sizeof *w, fci_search_race_by_guess);
+    qsort(w, n, sizeof *w, fci_search_race_compare);
     for (size_t i = 0; i < n; i++) fci_search_race_pieces(s, &s->runners[w[i].at]);
     fci_free(&s->m->c, w);
     *more = n > 0;
@@ -27109,30 +27077,26 @@ FCI_FN bool fci_estimate_may(const fci_search_view *v, uint32_t id) {
 // cost: of each sublayer; NULL: all have 1.
 FCI_FN void fci_estimate_fill(const fci_search_view *v, const double *cost, fci_estimate_stack *t) {
     const uint32_t n = 2 * v->plan->info.model.n_blocks;
+    const uint32_t ids = fci_plan_ids(&v->plan->info);
     double rest = 0; // what no candidate has, above where this loop is
     uint32_t at = n;
     t->n = 0;
     t->whole = 0;
-    for (uint32_t id = fci_plan_ids(&v->plan->info); id-- > 0;) {
+    for (uint32_t id = 0; id < ids; id++) t->n += fci_estimate_may(v, id);
+    for (size_t id = ids, i = t->n; i-- > 0;) {
         uint32_t first, count;
-        if (!fci_estimate_may(v, id)) continue;
-        fci_plan_sublayers(v->plan->info.candidates, id, &first, &count);
+        do id--;
+        while (!fci_estimate_may(v, (uint32_t)id));
+        fci_plan_sublayers(v->plan->info.candidates, (uint32_t)id, &first, &count);
         while (at > first + count) at--, rest += v->mask[at] ? cost ? cost[at] : 1 : 0;
-        t->above[t->n] = rest;
-        t->own[t->n] = 0;
-        while (at > first) at--, t->own[t->n] += v->mask[at] ? cost ? cost[at] : 1 : 0;
-        t->whole += t->own[t->n++];
+        t->above[i] = rest;
+        t->own[i] = 0;
+        while (at > first) at--, t->own[i] += v->mask[at] ? cost ? cost[at] : 1 : 0;
+        t->whole += t->own[i];
     }
     while (at > v->base) at--, rest += v->mask[at] ? cost ? cost[at] : 1 : 0;
     t->whole += rest;
     t->between = t->whole * (v->spacing - 1) / v->spacing;
-    for (size_t i = 0; i < t->n / 2; i++) { // from the lowest
-        const double own = t->own[i], above = t->above[i];
-        t->own[i] = t->own[t->n - 1 - i];
-        t->above[i] = t->above[t->n - 1 - i];
-        t->own[t->n - 1 - i] = own;
-        t->above[t->n - 1 - i] = above;
-    }
 }
 
 // t->own is to be freed.
@@ -28198,22 +28162,15 @@ FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t);
 
 // ---- private to this section
 
-typedef struct fci_tasks_kind {
-    const char *name;
-    bool greedy; // no choice is right or wrong, but each token the likeliest or not
-} fci_tasks_kind;
-
 enum {
     FCI_TASKS_CHOICES, FCI_TASKS_ARC_EASY, FCI_TASKS_ARC_CHALLENGE, FCI_TASKS_PIQA,
     FCI_TASKS_OPENBOOKQA, FCI_TASKS_BOOLQ, FCI_TASKS_WINOGRANDE, FCI_TASKS_LAMBADA,
     FCI_TASKS_HELLASWAG, FCI_TASKS_MMLU, FCI_TASKS_KINDS
 };
 
-static const fci_tasks_kind fci_tasks_kinds[FCI_TASKS_KINDS] = {
-    {"choices", false}, {"arc_easy", false}, {"arc_challenge", false}, {"piqa", false},
-    {"openbookqa", false}, {"boolq", false}, {"winogrande", false}, {"lambada", true},
-    {"hellaswag", false}, {"mmlu", false},
-};
+static const char *const fci_tasks_kinds[FCI_TASKS_KINDS] = {
+    "choices", "arc_easy",   "arc_challenge", "piqa",      "openbookqa",
+    "boolq",   "winogrande", "lambada",       "hellaswag", "mmlu"};
 
 // How a file may look. Templates hold {member}, a string of the item: `member.member`, or an index;
 // a sign after it takes ~ no blanks at its end, ! at neither end, ^ it capitalised, = blanks for
@@ -28269,32 +28226,28 @@ enum { FCI_TASKS_ROWS = sizeof fci_tasks_rows / sizeof *fci_tasks_rows, FCI_TASK
 #define FCI_TASKS_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 FINERCUT_API const char *fc_task_name(size_t index) {
-    return index < FCI_TASKS_KINDS ? fci_tasks_kinds[index].name : NULL;
+    return index < FCI_TASKS_KINDS ? fci_tasks_kinds[index] : NULL;
 }
 
 FINERCUT_API fc_code fc_task_find(const char *name, size_t *index, fc_error *err) {
-    const char *openbook = "openbook_qa"; // as llm-foundry calls it
+    static const char openbook[] = "openbook_qa"; // as llm-foundry calls it
     fci_shown shown;
-    char names[160] = "";
     fci_clear(err);
     if (name && (strlen(name) > FCI_TASKS_NAME || name[strspn(name, FCI_TASKS_LETTERS)]))
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "task: expected a name of letters, digits, _ and -, at most %d, got \"%s\"",
                         FCI_TASKS_NAME, fci_show(fci_s(name), &shown));
-    for (size_t i = 0; i < FCI_TASKS_KINDS; i++) {
-        const char *known = fci_tasks_kinds[i].name;
-        if (name && i == FCI_TASKS_OPENBOOKQA && strncmp(name, openbook, strlen(openbook)) == 0)
-            known = openbook;
-        const size_t n = strlen(known), used = strlen(names);
-        if (name && index && strncmp(name, known, n) == 0 && (!name[n] || name[n] == '_')) {
-            *index = i;
-            return FC_OK;
-        }
-        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", known);
+    for (size_t i = 0; name && index && i < FCI_TASKS_KINDS; i++) {
+        const bool other = i == FCI_TASKS_OPENBOOKQA &&
+                           strncmp(name, openbook, sizeof openbook - 1) == 0;
+        const char *known = other ? openbook : fci_tasks_kinds[i];
+        const size_t n = strlen(known);
+        if (strncmp(name, known, n) != 0 || (name[n] && name[n] != '_')) continue;
+        *index = i;
+        return FC_OK;
     }
-    return fci_fail(err, FC_ERR_ARGUMENT, 0, "task: expected one of %s, got %s%s%s", names,
-                    name ? "\"" : "", name ? fci_show(fci_s(name), &shown) : "NULL",
-                    name ? "\"" : "");
+    fci_errors_find("task", fci_tasks_kinds, FCI_TASKS_KINDS, name, index != NULL, err);
+    return FC_ERR_ARGUMENT;
 }
 
 // ---- items as texts
@@ -28573,7 +28526,7 @@ FCI_FN const fci_tasks_row *fci_tasks_fit(fci_tasks_reader *r) {
     }
     if (!found)
         fci_fail(r->err, FC_ERR_FORMAT, 0, "expected an object with %s, as %s has it, got %s", keys,
-                 fci_tasks_kinds[r->kind].name,
+                 fci_tasks_kinds[r->kind],
                  fci_json_is(r->item, FCI_JSON_OBJECT) ? "other members"
                                                        : fci_json_type_name(r->item));
     return found;
@@ -28634,7 +28587,7 @@ typedef struct fci_tasks_lane {
 } fci_tasks_lane;
 
 typedef struct fci_tasks_task {
-    const fci_tasks_kind *kind;
+    bool greedy;    // lambada: no choice is right or wrong, but each token the likeliest or not
     fci_buffer ids; // uint32_t
     fci_tasks_lane *lanes; // one for each choice of each item
     size_t n_lanes;
@@ -28926,7 +28879,7 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     r.arena = &texts;
     r.err = e.err = err;
     r.text = e.context = task->ids = fci_buffer_of(c);
-    task->kind = &fci_tasks_kinds[r.kind];
+    task->greedy = r.kind == FCI_TASKS_LAMBADA;
     if (!code)
         code = fci_tasks_read(&r, desc->text ? desc->text : file.bytes,
                               desc->text ? desc->length : file.length);
@@ -28934,7 +28887,7 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     e.turns.c = c;
     e.chat = desc->chat;
     // a chat's answer follows the prompt at once, but where the blank is part of what is scored
-    e.between = e.chat && !task->kind->greedy ? "" : " ";
+    e.between = e.chat && !task->greedy ? "" : " ";
     e.task = task;
     e.docs = r.docs;
     if (!code) code = fci_tasks_encode(t, &e, &r);
@@ -28999,7 +28952,6 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
         return NULL;
     }
     fci_tasks_tell_cut(t);
-    fci_clear(err);
     return t;
 }
 
@@ -29084,7 +29036,7 @@ FCI_FN void fci_tasks_score(void *arg, size_t row, uint32_t worker) {
     (void)worker;
     s->loglikelihood = (double)own - j->engine.m->c.kernels->lse(z, vocab);
     s->greedy = true;
-    if (!j->task->kind->greedy) return;
+    if (!j->task->greedy) return;
     for (size_t i = 0; i < vocab; i++)
         if ((i < s->id && z[i] == own) || z[i] > own) s->greedy = false;
 }
@@ -29158,7 +29110,7 @@ FCI_FN void fci_tasks_choose(const fci_tasks_task *task, fc_task_item *item) {
     const double *ll = item->loglikelihoods,
                  *n = task->characters + (ll - task->loglikelihoods);
     item->choice = item->choice_norm = 0;
-    if (task->kind->greedy && !(task->likeliest[ll - task->loglikelihoods] > 0))
+    if (task->greedy && !(task->likeliest[ll - task->loglikelihoods] > 0))
         item->choice = item->choice_norm = 1; // of one: other tokens are likelier
     for (uint32_t i = 1; i < item->n_choices; i++) {
         const uint32_t best = item->choice_norm;
@@ -29168,7 +29120,7 @@ FCI_FN void fci_tasks_choose(const fci_tasks_task *task, fc_task_item *item) {
 }
 
 FCI_FN void fci_tasks_sum(const fci_tasks_task *task, fc_task_result *r) {
-    const bool greedy = task->kind->greedy;
+    const bool greedy = task->greedy;
     for (size_t i = 0; i < r->n; i++) fci_tasks_choose(task, &task->items[i]);
     fci_tasks_mean(task, r->n, fci_tasks_right, &r->acc, &r->acc_stderr);
     fci_tasks_mean(task, r->n, fci_tasks_right_norm, &r->acc_norm, &r->acc_norm_stderr);
@@ -34098,10 +34050,7 @@ FINERCUT_API fc_code fc_export(fc_model *m, const fc_plan *plan, const fc_export
     fci_export x = FCI_ZERO;
     fc_error own;
     if (!err) err = &own;
-    fci_clear(err);
-    if (!m || !desc)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "export: expected a model and a description, got NULL");
+    if (fci_need(m && desc, "export", "a model and a description", err)) return FC_ERR_ARGUMENT;
     x.m = m;
     x.c = &m->c;
     x.arena.c = x.left.c = &m->c;
@@ -36816,11 +36765,9 @@ FCI_FN fc_code fci_page_give(const fc_page_desc *desc, const char *path, fc_text
                              fc_error *err) {
     fci_context c;
     fci_page g = FCI_ZERO;
-    fci_clear(err);
-    if (out) memset(out, 0, sizeof *out);
-    if (!desc || (!path && !out))
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "page: expected a request and a place, got NULL");
-    if (fci_context_checked(&c, &desc->env, err) || fci_page_check(desc, err))
+    FCI_EMPTY(out);
+    if (fci_need(desc && (path || out), "page", "a request and a place", err) ||
+        fci_context_checked(&c, &desc->env, err) || fci_page_check(desc, err))
         return FC_ERR_ARGUMENT;
     g.c = g.arena.c = &c;
     g.desc = desc;
