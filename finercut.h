@@ -3999,7 +3999,8 @@ typedef struct fci_arena {
 // Zeroed, aligned to 16 bytes, freed with the arena; not NULL for no items. NULL: *err is filled.
 FCI_FN void *fci_arena_alloc(fci_arena *a, uint64_t count, uint64_t size, const char *what,
                              fc_error *err);
-// fci_grow for an array that this made: it has a chunk of its own, and is aligned to 16 bytes.
+// fci_grow for an array that this made: it has a chunk of its own, and is aligned to 16 bytes. It
+// grows by half at least, so that items may come one by one.
 FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size, const char *what,
                             fc_error *err);
 // All of it at once; zeroed allowed.
@@ -4056,6 +4057,8 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
         fci_fail(err, FC_ERR_MEMORY, 0, "%s: size overflows", what);
         return NULL;
     }
+    if (old && bytes <= old->size) return p;
+    if (old) bytes = fci_max(bytes, old->size + old->size / 2);
     if (old == a->chunks) link = &a->chunks;
     while (old && *link != old) link = &(*link)->next;
     fci_arena_chunk *const next = *link; // of a new one, which leaves the first, the open one
@@ -7251,7 +7254,8 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
 // moves behind them.
 FCI_FN void fci_safetensors_put(fci_buffer *b, const char *name, fc_dtype type, uint32_t rank,
                                 const uint64_t *shape, uint64_t bytes, uint64_t *offset);
-// Ends the header; blanks fill it to a multiple of 8 bytes.
+// Ends the header, blanks fill it to a multiple of 8 bytes, and writes its length to the first 8
+// bytes, which are there.
 FCI_FN void fci_safetensors_end(fci_buffer *b);
 
 // ---- private to this section
@@ -7549,6 +7553,8 @@ FCI_FN void fci_safetensors_put(fci_buffer *b, const char *name, fc_dtype type, 
 FCI_FN void fci_safetensors_end(fci_buffer *b) {
     fci_puts(b, "}");
     while (b->n % 8 && !b->error.code) fci_puts(b, " ");
+    for (int i = 0; i < 8 && !b->error.code; i++)
+        b->p[i] = (char)(unsigned char)((uint64_t)(b->n - 8) >> (8 * i) & 255);
 }
 
 // >> gguf
@@ -15700,7 +15706,20 @@ FCI_INLINE const char *fci_matrix_row(const fci_matrix *w, uint64_t row) {
     return (const char *)w->data + row * w->row_bytes;
 }
 
+// Columns [from, from + n) of a row as floats, whole blocks of them.
+FCI_FN void fci_matrix_decode(const fci_matrix *w, uint64_t row, uint64_t from, uint64_t n,
+                              float *out);
+
 // ---- private to this section
+
+FCI_FN void fci_matrix_decode(const fci_matrix *w, uint64_t row, uint64_t from, uint64_t n,
+                              float *out) {
+    if (!w->transposed) fci_number_decode(w->type, fci_matrix_row(w, row), from, n, out);
+    else
+        for (uint64_t i = 0; i < n; i++)
+            fci_number_decode(w->type, (const char *)w->data + (from + i) * w->row_bytes, row, 1,
+                              out + i);
+}
 
 // >> pack
 // Activations packed once for all matrices that read them: blocks of K, each with the rows in
@@ -20191,10 +20210,8 @@ static const fci_chat_row fci_chat_rows[] = {
     {"gemma-3", {0x2cd79d48546d4112u, 0x4fa1cf5d517578a3u, 0xa267595e828479e7u,
      0xeae2a8e35b9daeecu}, "{}\n\n", FCI_CHAT_TURN("user"), FCI_CHAT_TURN("model"),
      "<start_of_turn>model\n", NULL, NULL, {NULL}, FCI_CHAT_TRIM | FCI_CHAT_MERGE_FIRST},
-    {"phi-3", {0x00085acbbfb1cf51u, 0x4323de422e169af5u, 0xef528302acaa43f9u},
-     FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"), FCI_CHAT_BARS("assistant"), "<|assistant|>\n",
-     NULL, NULL, {NULL}, 0},
-    {"phi-3", {0x54ac9231fa3eff48u}, FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"),
+    {"phi-3", {0x00085acbbfb1cf51u, 0x4323de422e169af5u, 0x54ac9231fa3eff48u,
+     0xef528302acaa43f9u}, FCI_CHAT_BARS("system"), FCI_CHAT_BARS("user"),
      FCI_CHAT_BARS("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
     {"phi-3", {0x222a5a027a975df4u}, FCI_CHAT_BARS("system"),
      "<|user|>\n{}<|end|>\n<|assistant|>\n", "{}<|end|>\n", "", NULL, NULL, {NULL}, 0},
@@ -20221,15 +20238,12 @@ static const fci_chat_row fci_chat_rows[] = {
      " {}{e}", "", NULL, NULL, {NULL}, 0},
     {"mistral-v7-tekken", {0xc3edb474c99ea09eu}, "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
      "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {NULL}, 0},
-    {"mistral-v7-tekken", {0xbc50d26a82a4ae31u, 0xe2a05da0ffbf90d0u},
+    {"mistral-v7-tekken", {0xbc50d26a82a4ae31u, 0xc2b2f540ec6b2829u, 0xe2a05da0ffbf90d0u},
      "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]", "{}{e}", "", NULL, NULL,
      {"{%set default_system_message="}, 0},
-    {"mistral-v7-tekken", {0xc2b2f540ec6b2829u}, "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]",
-     "[INST]{}[/INST]", "{}{e}", "", NULL, NULL, {"{%set default_system_message="}, 0},
-    {"zephyr", {0x2793f22d3824457bu}, FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"),
-     FCI_CHAT_ZEPHYR("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
-    {"zephyr", {0x0defe8d69230bdc3u}, FCI_CHAT_ZEPHYR("system"), FCI_CHAT_ZEPHYR("user"),
-     FCI_CHAT_ZEPHYR("assistant"), "<|assistant|>\n", NULL, NULL, {NULL}, 0},
+    {"zephyr", {0x0defe8d69230bdc3u, 0x2793f22d3824457bu}, FCI_CHAT_ZEPHYR("system"),
+     FCI_CHAT_ZEPHYR("user"), FCI_CHAT_ZEPHYR("assistant"), "<|assistant|>\n", NULL, NULL, {NULL},
+     0},
     {"olmo-2", {0x6f0e020b0db111b5u}, "<|system|>\n{}\n", "<|user|>\n{}\n",
      "<|assistant|>\n{}{e}{n}", "<|assistant|>\n", NULL, NULL, {NULL}, 0},
     {"granite-3.0", {0xbe045429a4d27570u}, FCI_CHAT_GRANITE_ROLES, NULL, NULL, {NULL}, 0},
@@ -25780,16 +25794,14 @@ FCI_FN fci_search_runner *fci_search_confident_guess(const fci_search *s) {
     const fc_step *last = s->step > 1 ? &s->plan->steps[s->step - 2] : NULL;
     fci_search_runner *best = NULL;
     double least = 0;
-    for (size_t i = 0; last && i < s->n_runners; i++)
-        for (size_t k = 0; k < last->n_scores; k++) {
-            const fc_score *x = &last->scores[k];
-            bool known = x->candidate == s->runners[i].candidate && (x->exact || x->estimate);
-            const double rate =
-                fc_plan_rate(s->plan, s->plan->info.n_steps, x->candidate, x->value);
-            if (!known || !(best == NULL || rate < least)) continue;
-            best = &s->runners[i];
-            least = rate;
-        }
+    for (size_t i = 0; last && i < s->n_runners; i++) {
+        const fc_score *x = fci_plan_score(last, s->runners[i].candidate);
+        if (!x || !(x->exact || x->estimate)) continue;
+        const double rate = fc_plan_rate(s->plan, s->plan->info.n_steps, x->candidate, x->value);
+        if (best && !(rate < least)) continue;
+        best = &s->runners[i];
+        least = rate;
+    }
     return best;
 }
 
@@ -28268,7 +28280,7 @@ typedef struct fci_tasks_reader {
     const fci_json *list, *entry; // of the item, and its entry `at`: the next one is not far
     uint32_t at;
     fci_tasks_doc *docs;
-    size_t n, room;
+    size_t n;
     fc_error *err;
 } fci_tasks_reader;
 
@@ -28546,12 +28558,9 @@ FCI_FN fc_code fci_tasks_doc_of(fci_tasks_reader *r, fci_tasks_doc *d) {
 }
 
 FCI_FN fc_code fci_tasks_line(fci_tasks_reader *r, const fci_json *item, size_t line) {
-    if (r->n == r->room) {
-        r->room = 2 * r->room + 64;
-        r->docs = (fci_tasks_doc *)fci_arena_grow(r->arena, r->docs, r->room, sizeof *r->docs,
-                                                  "items", r->err);
-        if (!r->docs) return FC_ERR_MEMORY;
-    }
+    r->docs = (fci_tasks_doc *)fci_arena_grow(r->arena, r->docs, r->n + 1, sizeof *r->docs, "items",
+                                              r->err);
+    if (!r->docs) return FC_ERR_MEMORY;
     fci_tasks_doc *d = &r->docs[r->n];
     d->line = line;
     r->item = item;
@@ -29594,7 +29603,7 @@ typedef struct fci_heal {
     fc_code halted;      // by fci_heal_goes_on
     double saved;        // when the last checkpoint was
     fci_heal_tensor *tensors;
-    size_t n_tensors, room;
+    size_t n_tensors;
     fci_heal_key keys[24];
     size_t n_keys;
 } fci_heal;
@@ -29651,15 +29660,6 @@ FCI_FN fc_dtype fci_heal_type(const fci_heal *h, fc_dtype stored) {
     return fci_number_block(stored) > 1 ? FC_DTYPE_F16 : stored;
 }
 
-// Row r of a matrix as floats.
-FCI_FN void fci_heal_read(const fci_matrix *w, size_t r, float *out) {
-    const uint64_t item = w->transposed ? fci_number_bytes(w->type, 1) : 0;
-    if (!w->transposed) fci_number_decode(w->type, fci_matrix_row(w, r), 0, w->cols, out);
-    for (uint64_t k = 0; w->transposed && k < w->cols; k++)
-        fci_number_decode(w->type, (const char *)w->data + k * w->row_bytes + r * item, 0, 1,
-                          out + k);
-}
-
 // The view of the same part of a changed tensor.
 FCI_FN fci_matrix fci_heal_view(const fci_heal_tensor *t, const fci_matrix *w) {
     const uint64_t item = fci_number_bytes(t->type, 1),
@@ -29683,17 +29683,13 @@ FCI_FN void fci_heal_write(const fci_matrix *w, size_t r, const char *stored) {
 FCI_FN fci_heal_tensor *fci_heal_tensor_of(fci_heal *h, const fc_tensor *of) {
     for (size_t i = 0; i < h->n_tensors; i++)
         if (h->tensors[i].of == of) return &h->tensors[i];
-    if (h->n_tensors == h->room) {
-        const size_t room = h->room ? 2 * h->room : 64;
-        fci_heal_tensor *more = (fci_heal_tensor *)fci_arena_grow(
-            &h->arena, h->tensors, room, sizeof *more, "tensors", h->err);
-        if (!more) return NULL;
-        h->tensors = more;
-        h->room = room;
-    }
+    fci_heal_tensor *t = (fci_heal_tensor *)fci_arena_grow(
+        &h->arena, h->tensors, h->n_tensors + 1, sizeof *t, "tensors", h->err);
+    if (!t) return NULL;
+    h->tensors = t;
     uint64_t n = 1;
     for (uint32_t i = 0; i < of->rank; i++) n *= of->shape[i];
-    fci_heal_tensor *t = &h->tensors[h->n_tensors];
+    t += h->n_tensors;
     t->of = of;
     t->type = fci_heal_type(h, of->type);
     t->bytes = fci_number_bytes(t->type, n);
@@ -30226,7 +30222,7 @@ FCI_FN double fci_heal_scale(fci_heal *h, const fci_matrix *w, fci_heal_sums *fi
     const size_t d = (size_t)h->m->hyper.hidden, n = d * h->k;
     double *x = h->changes[1], more[2];
     for (size_t o = 0; o < d; o++) {
-        fci_heal_read(w, o, h->old);
+        fci_matrix_decode(w, o, 0, h->k, h->old);
         for (size_t k = 0; k < h->k; k++)
             x[o * h->k + k] = (double)h->old[k] * fci_heal_gain(h, o);
     }
@@ -30244,7 +30240,7 @@ FCI_FN fc_code fci_heal_round(fci_heal *h, const fci_heal_tensor *t, const fci_m
                               size_t o) {
     const double gain = fci_heal_gain(h, o);
     double *x = h->changes[1] + o * h->k;
-    fci_heal_read(w, o, h->old);
+    fci_matrix_decode(w, o, 0, h->k, h->old);
     for (size_t k = 0; k < h->k; k++)
         h->row[k] = (float)((double)h->old[k] + (gain != 0 ? x[k] / gain : 0));
     fc_code code = fci_heal_encode(h, t, o, h->k);
@@ -30580,8 +30576,6 @@ FCI_FN void fci_heal_put_header(const fci_heal *h, fci_buffer *b) {
         fci_safetensors_put(b, t->of->name, t->type, t->of->rank, t->of->shape, t->bytes, &offset);
     }
     fci_safetensors_end(b);
-    for (int i = 0; i < 8 && !b->error.code; i++)
-        b->p[i] = (char)(unsigned char)((uint64_t)(b->n - 8) >> (8 * i) & 255);
 }
 
 FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
@@ -31091,7 +31085,7 @@ typedef struct fci_export {
     uint32_t n_kept;   // blocks in the output
     fci_listing_owner *owners; // [tensors of the container]
     fci_out *outs;
-    size_t n_outs, capacity;
+    size_t n_outs;
     const fci_json *config; // the text model's, of a directory
     const fci_json *outer;  // the whole config.json of a multimodal model, else NULL
     const fci_architecture *family; // the names in a directory
@@ -31274,15 +31268,11 @@ struct fci_listing_owner { // the use of a tensor of the container
 
 FCI_FN fci_out *fci_export_add(fci_export *x, const char *name, fc_dtype type, uint32_t rank,
                                const uint64_t *shape) {
-    if (x->n_outs == x->capacity) {
-        size_t capacity = x->capacity ? 2 * x->capacity : 256;
-        fci_out *outs = (fci_out *)fci_arena_grow(&x->arena, x->outs, capacity, sizeof *outs,
-                                                  "tensors", x->err);
-        if (!outs) return NULL;
-        x->outs = outs;
-        x->capacity = capacity;
-    }
-    fci_out *o = &x->outs[x->n_outs];
+    fci_out *o = (fci_out *)fci_arena_grow(&x->arena, x->outs, x->n_outs + 1, sizeof *o, "tensors",
+                                           x->err);
+    if (!o) return NULL;
+    x->outs = o;
+    o += x->n_outs;
     memset(o, 0, sizeof *o);
     o->name = fci_arena_copy(&x->arena, fci_s(name), x->err);
     if (!o->name) return NULL;
@@ -32298,8 +32288,8 @@ FCI_FN bool fci_directory_is_code(fci_str key);
 FCI_FN void fci_directory_put_json(fci_buffer *b, const fci_json *n);
 // What transformers calls a type; of types in blocks float32, as which they are written.
 FCI_FN const char *fci_directory_dtype(fc_dtype type);
-// Appends config.json, from x->config; on failure the error is in the buffer.
-FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b);
+// Appends config.json, from x->config.
+FCI_FN void fci_directory_put_config(fci_export *x, fci_buffer *b);
 
 // ---- private to this section
 
@@ -32525,7 +32515,7 @@ FCI_FN void fci_directory_put_blocks(const fci_hyper *h, const uint8_t *mask, fc
     }
 }
 
-FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
+FCI_FN void fci_directory_put_config(fci_export *x, fci_buffer *b) {
     const bool compact = !fci_export_masked(x), deci = compact && fci_directory_for_vllm(x);
     fci_puts(b, "{\n");
     fci_directory_put_settings(x, b);
@@ -32556,7 +32546,6 @@ FCI_FN fc_code fci_directory_put_config(fci_export *x, fci_buffer *b) {
         fci_export_put_plan(x, b);
     }
     fci_puts(b, "}\n}\n");
-    return b->error.code ? FC_ERR_MEMORY : FC_OK;
 }
 
 // >> write
@@ -32692,17 +32681,10 @@ typedef struct fci_write_part { // what is converted at a time: rows from `row` 
 
 FCI_FN void fci_write_decode(void *arg, size_t task, uint32_t worker) { // a row
     const fci_write_part *part = (const fci_write_part *)arg;
-    const fci_matrix *w = &part->p->matrix;
-    const uint64_t r = part->row + task, item = fci_number_bytes(w->type, 1);
-    float *values = part->values + task * part->n;
-    if (!w->transposed) {
-        fci_number_decode(w->type, fci_write_row(part->x, part->p, r), part->at, part->n, values);
-        return;
-    }
-    for (uint64_t i = 0; i < part->n; i++)
-        fci_number_decode(w->type, (const char *)w->data + r * item + (part->at + i) * w->row_bytes,
-                          0, 1, values + i);
     (void)worker;
+    fci_matrix_decode(&part->p->matrix,
+                      fci_write_from(part->x, part->p->order, part->row + task), part->at, part->n,
+                      part->values + task * part->n);
 }
 
 // Writes a piece as the tensor's type; `first` is the row of the tensor that is the piece's first.
@@ -32894,14 +32876,8 @@ FCI_FN void fci_agree_numbers(fci_agree *g) {
 // Decodes some columns of a row.
 FCI_FN uint64_t fci_agree_row(const fci_matrix *w, uint64_t r, float *values) {
     const uint64_t n = fci_min(w->cols, 256);
-    if (!w->transposed) {
-        fci_platform_soon(fci_matrix_row(w, r), fci_number_bytes(w->type, n));
-        fci_number_decode(w->type, fci_matrix_row(w, r), 0, n, values);
-    }
-    for (uint64_t i = 0; w->transposed && i < n; i++)
-        fci_number_decode(
-            w->type, (const char *)w->data + r * fci_number_bytes(w->type, 1) + i * w->row_bytes, 0,
-            1, values + i);
+    if (!w->transposed) fci_platform_soon(fci_matrix_row(w, r), fci_number_bytes(w->type, n));
+    fci_matrix_decode(w, r, 0, n, values);
     return n;
 }
 
@@ -33225,6 +33201,7 @@ FCI_FN void fci_deliver_put_header(const fci_export *x, uint32_t file, fci_buffe
     const fc_container *c = x->m->container;
     uint64_t offset = 0;
     bool format = false;
+    fci_put(b, "\0\0\0\0\0\0\0\0", 8);
     fci_json_put(b, "{'__metadata__':{");
     for (size_t i = 0; i < c->n_kvs && !fci_is_gguf(c); i++) {
         const fci_kv *kv = &c->kvs[i];
@@ -33278,16 +33255,12 @@ FCI_FN fc_code fci_deliver_file(fci_export *x, const char *name, const char *byt
 }
 
 FCI_FN fc_code fci_deliver_shard(fci_export *x, uint32_t file, uint32_t n_files) {
-    char name[64], length[8] = {0};
+    char name[64];
     fci_deliver_shard_name(file, n_files, name, sizeof name);
     char *path = fci_path_join(&x->arena, x->target, name, x->err);
     fci_buffer head = fci_buffer_of(x->c);
-    fci_put(&head, length, 8);
     fci_deliver_put_header(x, file, &head);
-    fc_code code = path ? head.error.code : FC_ERR_MEMORY;
-    if (code && path) *x->err = head.error;
-    for (int i = 0; i < 8 && !code; i++)
-        head.p[i] = (char)(unsigned char)((uint64_t)(head.n - 8) >> (8 * i) & 255);
+    fc_code code = path ? fci_buffer_code(&head, x->err) : FC_ERR_MEMORY;
     const fci_body body = {head.p, head.n, true, file, 1, false};
     if (!code) code = fci_deliver_whole(x, path, &body);
     fci_buffer_free(&head);
@@ -33786,7 +33759,13 @@ FCI_FN void fci_package_say_length(const fci_export *x) {
                 r->original);
 }
 
-FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path);
+FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path) {
+    uint64_t bytes = x->total;
+    if (fci_file_fits(x->c, path, bytes, NULL) == FC_OK) return FC_OK;
+    for (size_t i = 0; i < x->n_outs; i++) // holes take none
+        bytes -= x->outs[i].bytes - fci_write_disk(x, &x->outs[i]);
+    return fci_file_fits(x->c, path, bytes, x->err);
+}
 
 FCI_FN fc_code fci_package_gguf_file(fci_export *x, const fci_keys *keys) {
     const uint64_t align = fci_package_alignment(x);
@@ -33874,24 +33853,11 @@ FCI_FN fc_code fci_package_folder_files(fci_export *x) {
         code = fci_deliver_text(x, "modeling_finercut.py", &b);
     }
     if (code) return code;
-    code = fci_directory_put_config(x, &b);
-    if (code) {
-        if (b.error.code) *x->err = b.error;
-        fci_buffer_free(&b);
-        return code;
-    }
+    fci_directory_put_config(x, &b);
     code = fci_deliver_text(x, "config.json", &b);
     if (!code) code = fci_package_card(x);
     if (!code && fci_is_gguf(x->m->container)) return fci_made_make_tokenizer(x);
     return code ? code : fci_along_all(x);
-}
-
-FCI_FN fc_code fci_package_room_check(fci_export *x, const char *path) {
-    uint64_t bytes = x->total;
-    if (fci_file_fits(x->c, path, bytes, NULL) == FC_OK) return FC_OK;
-    for (size_t i = 0; i < x->n_outs; i++) // holes take none
-        bytes -= x->outs[i].bytes - fci_write_disk(x, &x->outs[i]);
-    return fci_file_fits(x->c, path, bytes, x->err);
 }
 
 // The folder is written under a temporary name and renamed as a whole.
@@ -35653,11 +35619,8 @@ FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page
         fci_json_real(value, row->member, row->low, row->high, &r.value, err) ||
         (error && fci_json_real(error, row->error, 0, row->high, &r.error, err)))
         return;
-    const size_t n = g->n_results;
-    fci_page_result *all = g->results;
-    if ((n & (n - 1)) == 0) // no room is left at 0, 1, 2, 4 ...
-        all = (fci_page_result *)fci_arena_grow(&g->arena, all, n ? 2 * n : 1, sizeof *all, "page",
-                                                err);
+    fci_page_result *all = (fci_page_result *)fci_arena_grow(
+        &g->arena, g->results, g->n_results + 1, sizeof *all, "page", err);
     if (!all) return;
     g->results = all;
     all += g->n_results++;
@@ -35751,11 +35714,7 @@ FCI_FN void fci_page_sequences(fci_page *g, const fci_json *e) {
     const fci_json *list = fci_json_some(e, "sequences"), *one;
     double positions = 0, nll = 0, n, each, all;
     fci_page_logarithm(g, e);
-    if (!list) return;
-    if (!fci_json_is(list, FCI_JSON_ARRAY)) {
-        fci_json_bad(&g->b.error, list, "sequences", "an array");
-        return;
-    }
+    if (!list || fci_json_member(e, "sequences", FCI_JSON_ARRAY, &list, &g->b.error)) return;
     one = fci_json_first(list);
     for (uint32_t i = 0; i < list->count && !g->b.error.code; i++, one = fci_json_next(one)) {
         if (!fci_json_is(one, FCI_JSON_OBJECT))
@@ -35782,11 +35741,9 @@ FCI_FN void fci_page_whole_items(fci_page *g, const fci_json *task, const char *
     fci_page_agree(g, share, floor(value * n + 0.5) / n, value, 1e-3);
     if (n > 1 && fci_page_has(task, error, &stderr_of))
         fci_page_agree(g, error, sqrt(value * (1 - value) / (n - 1)), stderr_of, 1e-3);
-    if (!items || g->b.error.code) return;
-    if (!fci_json_is(items, FCI_JSON_ARRAY)) {
-        fci_json_bad(&g->b.error, items, "items", "an array");
+    if (!items || g->b.error.code ||
+        fci_json_member(task, "items", FCI_JSON_ARRAY, &items, &g->b.error))
         return;
-    }
     fci_page_agree(g, "n", items->count, n, 0);
     item = fci_json_first(items);
     for (uint32_t i = 0; i < items->count && !g->b.error.code; i++, item = fci_json_next(item)) {
@@ -35829,9 +35786,8 @@ FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) 
     r.detail = fci_page_positions(g, e);
     fci_page_measure(g, e, &fci_page_figures[FCI_PAGE_TASK_FIGURES], "", &r);
     if (!err->code) fci_page_sequences(g, e);
-    if (tasks && !fci_json_is(tasks, FCI_JSON_OBJECT))
-        return fci_json_bad(err, tasks, "tasks", "an object");
-    if (tasks) fci_page_tasks(g, tasks, &r);
+    if (tasks && !fci_json_member(e, "tasks", FCI_JSON_OBJECT, &tasks, err))
+        fci_page_tasks(g, tasks, &r);
     return err->code;
 }
 

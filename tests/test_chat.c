@@ -260,7 +260,7 @@ static void test_others(void) {
           {"phi-3", "<|user|>\nHi<|end|>\n</s>", "s^uHi", 0, 0, NULL},
           {"phi-3", "<|system|>\nBe.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\n", "sBe.^uHi", 1,
            0, NULL});
-    ROW(3, "{{ bos_token }}" LOOP "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + "
+    ROW(2, "{{ bos_token }}" LOOP "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + "
           "'<|assistant|>' + '\n'}}{{message['content'] + '<|end|>' + '\n'}}{% endfor %}",
           {"phi-3", "<s><|user|>\nHi<|end|>\n<|assistant|>\nYo<|end|>\n", "uHi^aYo", 1, 0, NULL},
           {"phi-3", NULL, "sBe.^uHi", 1, 0, "has no system message"});

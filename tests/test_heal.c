@@ -49,7 +49,7 @@ typedef struct reference {
 
 static void decode(const fci_matrix *w, size_t row, double *to) {
     float values[MOST];
-    fci_heal_read(w, row, values);
+    fci_matrix_decode(w, row, 0, w->cols, values);
     for (size_t i = 0; i < w->cols; i++) to[i] = (double)values[i];
 }
 
