@@ -983,10 +983,11 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
                                    size_t size);
 
 /* ---------------------------------------------------------------------------------------------
-   Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind, or
-   an empty one, is replaced; any other only with fc_env.force. Symbolic links are followed and
-   stay (on Windows they are replaced); devices (/dev/null) are written to; pipes, sockets,
-   terminals and folders are errors. With an fc_io of the caller's all this is the caller's.
+   Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind (a
+   GGUF file or a picture: that finercut wrote), or an empty one, is replaced; any other only with
+   fc_env.force. Symbolic links are followed and stay (on Windows they are replaced); devices
+   (/dev/null) are written to; pipes, sockets, terminals and folders are errors. With an fc_io of
+   the caller's all this is the caller's.
    FINERCUT_NO_POSIX: a file is an input's if their names or contents agree, none that is named as
    a model's file is replaced, links are, empty files and devices are written in place, folders are
    not written, and two runs do not see each other. */
@@ -4725,13 +4726,21 @@ FCI_FN bool fci_output_is_plan(const char *p, size_t n) {
     return fci_output_says(p, n, 1, "format", "\"finercut-plan");
 }
 
-FCI_FN bool fci_output_is_svg(const char *p, size_t n) {
-    size_t i = 0;
-    while (i < n && memchr(" \t\r\n\xef\xbb\xbf", p[i], 7)) i++;
-    if (i == n || p[i] != '<') return false;
-    for (; i + 5 < n && i < 4096; i++)
-        if (memcmp(p + i, "<svg", 4) == 0) return true;
+FCI_FN bool fci_output_holds(const char *p, size_t n, const char *text, size_t size) {
+    for (; n >= size; p++, n--)
+        if (memcmp(p, text, size) == 0) return true;
     return false;
+}
+
+// What others drew or trained is not ours to replace.
+FCI_FN bool fci_output_is_svg(const char *p, size_t n) {
+    static const char ours[] = "\"fc-title fc-desc\"";
+    return n > 0 && *p == '<' && fci_output_holds(p, n, ours, sizeof ours - 1);
+}
+
+FCI_FN bool fci_output_is_gguf(const char *p, size_t n) {
+    static const char ours[] = "\x10\0\0\0\0\0\0\0finercut.removed"; // near every export's start
+    return fci_begins(fci_sn(p, n), "GGUF") && fci_output_holds(p, n, ours, sizeof ours - 1);
 }
 
 FCI_FN bool fci_output_is_safetensors(const char *p, size_t n) {
@@ -4749,10 +4758,10 @@ typedef struct fci_output_row {
 static const fci_output_row fci_output_rows[FC_OUTPUT_COUNT + 1] = {
     {"another file", NULL, NULL, NULL},
     {"a plan", ".json", NULL, fci_output_is_plan},
-    {"an SVG picture", ".svg", NULL, fci_output_is_svg},
+    {"an SVG picture of finercut", ".svg", NULL, fci_output_is_svg},
     {"a CSV table of scores", ".csv", FCI_CSV_HEAD, NULL},
     {"a .npy file", ".npy", "\x93NUMPY", NULL},
-    {"a GGUF file", ".gguf", "GGUF", NULL},
+    {"a GGUF file of finercut", ".gguf", NULL, fci_output_is_gguf},
     {"a safetensors file", NULL, NULL, fci_output_is_safetensors},
     {"a page of finercut", ".html", FCI_HTML_HEAD, NULL},
     {"a PNG picture", ".png", "\x89PNG\r\n\x1a\n", NULL},

@@ -133,7 +133,7 @@ static void test_refused(void) {
          "a file of the model's: %s", err.msg);
     desc.path = "tests/data/README.md";
     T_OK(fc_export(other, NULL, &desc, &err) == FC_ERR_MISMATCH &&
-             strstr(err.msg, "GGUF file to replace"),
+             strstr(err.msg, "GGUF file of finercut to replace"),
          "a file of another kind: %s", err.msg);
     desc.path = "/proc/x";
     desc.type = FC_DTYPE_INVALID;

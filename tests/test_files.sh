@@ -293,8 +293,11 @@ command_for() { # KIND: the command that writes it
 }
 printf 'thesis\n' >note.txt
 cp model/model-00001-of-00003.safetensors kept.safetensors
+cp "$data/qwen2.gguf" other.gguf
+echo '<svg xmlns="http://www.w3.org/2000/svg"><title>mine</title></svg>' >other.svg
 for kind in json svg csv npy gguf; do
-    for old in note.txt kept.json kept.svg kept.csv kept.npy kept.gguf kept.safetensors; do
+    for old in note.txt kept.json kept.svg kept.csv kept.npy kept.gguf kept.safetensors \
+        other.gguf other.svg; do
         file=there.$kind
         cp $old $file
         # shellcheck disable=SC2046
