@@ -7590,6 +7590,8 @@ FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out);
 FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out);
 // A view of the file.
 FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out);
+// FC_ERR_FORMAT: KEY: expected a bool, got type 4 (kv NULL: nothing).
+FCI_FN fc_code fci_kv_bad(const fci_kv *kv, const char *key, const char *expected, fc_error *err);
 // Steps through an array of strings: *position, in bytes, starts at 0; false at the end.
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out);
 // Sets `type` and `data` of *item, those of item `index` of an array of scalars, and returns it;
@@ -7952,6 +7954,12 @@ FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out) {
     if (!kv || kv->type != FCI_KV_STRING) return false;
     *out = fci_sn((const char *)kv->data, (size_t)kv->bytes);
     return true;
+}
+
+FCI_FN fc_code fci_kv_bad(const fci_kv *kv, const char *key, const char *expected, fc_error *err) {
+    if (!kv) return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected %s, got nothing", key, expected);
+    return fci_fail(err, FC_ERR_FORMAT, kv->at, "%s: expected %s, got type %u", key, expected,
+                    kv->type);
 }
 
 FCI_FN bool fci_kv_next_string(const fci_kv *kv, uint64_t *position, fci_str *out) {
@@ -8378,9 +8386,8 @@ FCI_FN fc_code fci_container_split_check(const fc_container *c, const fci_kv *kv
     for (uint32_t i = 0, found; i < 3; i++) {
         const fci_kv *kv = fci_map_get(keys, fci_s(names[i]), &found) ? kvs + found : NULL;
         if (!fci_kv_u64(kv, &values[i]))
-            return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
-                            "%s: %s: expected an integer, got %s", c->files[file].name, names[i],
-                            kv ? "another type" : "none");
+            return fci_wrap(err, fci_kv_bad(kv, names[i], "an integer", err), "%s",
+                            c->files[file].name);
     }
     if (values[0] != file || values[1] != count)
         return fci_fail(err, FC_ERR_FORMAT, 0,
@@ -8441,8 +8448,7 @@ FCI_FN fc_code fci_container_gguf_open(fc_container *c, const char *path, fc_err
     const fci_kv *kv = code ? NULL : fci_gguf_find(c, "split.count");
     if (!kv) return code;
     if (!fci_kv_u64(kv, &count))
-        return fci_fail(err, FC_ERR_FORMAT, kv->at,
-                        "%s: split.count: expected an integer, got another type", c->files[0].name);
+        return fci_wrap(err, fci_kv_bad(kv, kv->key.p, "an integer", err), "%s", c->files[0].name);
     return count > 1 ? fci_container_split_open(c, path, count, err) : FC_OK;
 }
 
@@ -11721,9 +11727,7 @@ FCI_FN fc_code fci_vocabulary_kv_ids(fci_vocabulary_loader *l, const fc_containe
         snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
         const fci_kv *kv = fci_gguf_find(g, key);
         if (!kv) continue;
-        if (!fci_kv_u64(kv, &id))
-            return fci_fail(l->err, FC_ERR_FORMAT, kv->at, "%s: expected an id, got type %u", key,
-                            kv->type);
+        if (!fci_kv_u64(kv, &id)) return fci_kv_bad(kv, key, "an id", l->err);
         if (id >= n_tokens && (strcmp(names[i], "bos") == 0 || strcmp(names[i], "unknown") == 0))
             return fci_fail(l->err, FC_ERR_FORMAT, kv->at,
                             "%s: expected an id below %llu, got %llu", key,
@@ -11817,9 +11821,7 @@ FCI_FN fc_code fci_vocabulary_kv_extra(fci_vocabulary_loader *l, const fc_contai
     uint64_t id = usual;
     snprintf(key, sizeof key, "tokenizer.ggml.add_%s_token", name);
     const fci_kv *add = fci_gguf_find(g, key), *tokens = fci_gguf_find(g, "tokenizer.ggml.tokens");
-    if (add && !fci_kv_bool(add, &wanted))
-        return fci_fail(l->err, FC_ERR_FORMAT, add->at, "%s: expected a bool, got type %u", key,
-                        add->type);
+    if (add && !fci_kv_bool(add, &wanted)) return fci_kv_bad(add, key, "a bool", l->err);
     if (!wanted) return FC_OK;
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
     if (!fci_kv_u64(fci_gguf_find(g, key), &id) && usual == FCI_TEXT_NONE)
@@ -11862,9 +11864,7 @@ FCI_FN fc_code fci_vocabulary_kv_pieces(fci_vocabulary_loader *l, const fc_conta
     const fci_kv *add = fci_gguf_find(g, "tokenizer.ggml.add_space_prefix"), *unknown;
     uint64_t id = 0;
     fc_code code = FC_OK;
-    if (add && !fci_kv_bool(add, &prefix))
-        return fci_fail(l->err, FC_ERR_FORMAT, add->at,
-                        "tokenizer.ggml.add_space_prefix: expected a bool, got type %u", add->type);
+    if (add && !fci_kv_bool(add, &prefix)) return fci_kv_bad(add, add->key.p, "a bool", l->err);
     const uint8_t prepend = fci_vocabulary_kv_metaspace(g);
     if (prepend) code = fci_vocabulary_add_metaspace(l, prepend);
     else if (prefix)
@@ -11913,21 +11913,18 @@ FCI_FN fc_code fci_vocabulary_kv_named(fci_vocabulary_loader *l, const fci_kv *p
 
 FCI_FN fc_code fci_vocabulary_kv_pipeline(fci_vocabulary_loader *l, const fc_container *g,
                                           const fci_kv *scores) {
-    const fci_kv *model = fci_gguf_find(g, "tokenizer.ggml.model");
-    fci_str name = fci_s("");
+    static const char key[] = "tokenizer.ggml.model";
+    const fci_kv *model = fci_gguf_find(g, key);
+    fci_str name;
     fci_shown shown;
     bool adds_bos = true;
     uint32_t bos = FCI_TEXT_NONE, eos = FCI_TEXT_NONE;
     fc_code code;
-    if (!model || !fci_kv_str(model, &name))
-        return fci_fail(l->err, FC_ERR_FORMAT, 0, "tokenizer.ggml.model: expected a string, got %s",
-                        model ? "another type" : "nothing");
+    if (!fci_kv_str(model, &name)) return fci_kv_bad(model, key, "a string", l->err);
     if (fci_is(name, "gpt2"))
         code = fci_vocabulary_kv_named(l, fci_gguf_find(g, "tokenizer.ggml.pre"), &adds_bos);
     else if (fci_is(name, "llama")) {
-        if (!scores)
-            return fci_fail(l->err, FC_ERR_FORMAT, 0,
-                            "tokenizer.ggml.scores: expected an array, got nothing");
+        if (!scores) return fci_kv_bad(NULL, "tokenizer.ggml.scores", "an array", l->err);
         bos = 1;
         eos = 2;
         code = fci_vocabulary_kv_scores(l, scores);
@@ -11976,9 +11973,8 @@ FCI_FN fc_code fci_vocabulary_read_gguf(fci_vocabulary_loader *l, const fc_conta
     if (!code) code = fci_vocabulary_kv_pipeline(l, g, scores);
     if (code) return code;
     if (!merges && !l->t->ranks)
-        return fci_fail(l->err, FC_ERR_FORMAT, 0,
-                        "tokenizer.ggml.merges: expected an array, got nothing");
-    if (named) fci_kv_str(named, &name);
+        return fci_kv_bad(NULL, "tokenizer.ggml.merges", "an array", l->err);
+    fci_kv_str(named, &name);
     code = fci_vocabulary_begin(l, tokens->count, tokens->count, l->t->ranks ? 0 : merges->count);
     if (!code)
         code = fci_vocabulary_kv_tokens(l, tokens, types, fci_vocabulary_phi3_at(name) < name.n);
@@ -17732,9 +17728,7 @@ FCI_FN fc_code fci_config_rope_gguf(const fci_config_source *s, fci_hyper *h, fc
     double on = 0;
     fci_rope *r = &h->ropes[0];
     fci_str name = fci_s("linear");
-    if (type && !fci_kv_str(type, &name))
-        return fci_fail(err, FC_ERR_FORMAT, type->at, "%s.rope.scaling.type: expected a string",
-                        s->gguf_name);
+    if (type && !fci_kv_str(type, &name)) return fci_kv_bad(type, type->key.p, "a string", err);
     if (tuned && (h->traits & FCI_TRAIT_MULTIPLIERS) &&
         !(fci_config_kv_number(tuned, &on) && on > 0))
         return fci_fail(err, FC_ERR_UNSUPPORTED, tuned->at,
@@ -18164,10 +18158,7 @@ FCI_FN fc_code fci_config_gguf(fc_model *m, fci_arena *scratch, fc_error *err) {
     const fci_kv *kv = fci_gguf_find(m->container, "general.architecture");
     fci_str name;
     uint64_t length;
-    if (!kv || !fci_kv_str(kv, &name))
-        return fci_fail(err, FC_ERR_FORMAT, kv ? kv->at : 0,
-                        "general.architecture: expected a string, got %s",
-                        kv ? "another type" : "nothing");
+    if (!fci_kv_str(kv, &name)) return fci_kv_bad(kv, "general.architecture", "a string", err);
     // llama.cpp's name for Llama (the first row of the table) with sublayers removed
     const bool deci = fci_is(name, FCI_PRUNED_GGUF);
     m->architecture = fci_config_architecture(deci ? fci_s(fci_architectures()->gguf) : name, true,

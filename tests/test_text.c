@@ -1645,7 +1645,7 @@ static void test_gguf(void) {
         {"tokenizer.ggml.model", 0, TEXT(""),
          "tokenizer.ggml.model: expected a string, got nothing"},
         {"tokenizer.ggml.model", 4, TEXT("\1\0\0\0"),
-         "tokenizer.ggml.model: expected a string, got another type"},
+         "tokenizer.ggml.model: expected a string, got type 4"},
         {"tokenizer.ggml.pre", 8, TEXT("\5\0\0\0\0\0\0\0tek\nn"),
          "tokenizer.ggml.pre \"tek\\x0an\" is not supported; known: gpt-2"},
         {"tokenizer.ggml.pre", 0, TEXT(""), "tokenizer.ggml.pre \"\" is not supported"},
