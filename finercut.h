@@ -22770,6 +22770,8 @@ FCI_FN bool fci_plan_some(const uint8_t *set, fc_candidates kind, uint32_t candi
 // model has.
 FCI_FN bool fci_plan_eligible(const fc_plan_info *info, uint32_t id);
 FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info); // how many are
+// How many of its kind the plan's model has, those that were kept or below --last, too.
+FCI_FN uint32_t fci_plan_all_count(const fc_plan_info *info);
 // How many sublayers of a kind the plan's model has; an old plan says of none that it is missing.
 FCI_FN uint32_t fci_plan_kind_count(const fc_plan_info *info, fc_kind kind);
 // Whether a is before b: smaller, ties to the lower candidate, NaN last.
@@ -22828,6 +22830,13 @@ FCI_FN uint32_t fci_plan_eligible_count(const fc_plan_info *info) {
     uint32_t n = 0;
     for (uint32_t id = 0; id < fci_plan_ids(info); id++) n += fci_plan_eligible(info, id);
     return n;
+}
+
+FCI_FN uint32_t fci_plan_all_count(const fc_plan_info *info) {
+    fc_plan_info all = *info;
+    all.first_block = 0;
+    all.kept = NULL;
+    return fci_plan_eligible_count(&all);
 }
 
 FCI_FN uint32_t fci_plan_kind_count(const fc_plan_info *info, fc_kind kind) {
@@ -23070,8 +23079,9 @@ FINERCUT_API const char *fc_plan_advice(const fc_plan *p, char *out, size_t size
         snprintf(text + used, sizeof text - used, " The last one (%s) added %s", name, next);
     const size_t now = strlen(text);
     if (isfinite(more))
-        snprintf(text + now, sizeof text - now, "%s%s: expect as much of one more.",
-                 last ? ", which makes " : "", last ? each : "");
+        snprintf(text + now, sizeof text - now, "%s%s%s.", last ? ", which makes " : "",
+                 last ? each : "",
+                 n < fci_plan_eligible_count(&p->info) ? ": expect as much of one more" : "");
     snprintf(out, size, "%s", text);
     return out;
 }
@@ -34282,7 +34292,7 @@ FCI_FN void fci_picture_fill_tiles(const fci_picture *pic, fci_picture_tile tile
     for (uint32_t s = 0; s < 2 * info->model.n_blocks; s++)
         gone[s % 2] += fci_picture_step(pic, s) != 0;
     snprintf(tiles[0].value, sizeof tiles[0].value, "%lu of %lu", (unsigned long)steps,
-             (unsigned long)all);
+             (unsigned long)fci_plan_all_count(info));
     snprintf(tiles[0].caption, sizeof tiles[0].caption, "%s removed", fci_picture_noun(info));
     snprintf(tiles[0].detail, sizeof tiles[0].detail, "%lu %% of the candidates", share);
     snprintf(tiles[1].value, sizeof tiles[1].value, "%lu + %lu", (unsigned long)gone[0],
@@ -34824,7 +34834,7 @@ FCI_FN void fci_picture_describe(const fci_picture *pic, fci_buffer *b) {
     fci_puts(b, "<title id=\"fc-title\">FinerCut plan of ");
     fci_picture_escape(b, pic->info->model.name[0] ? pic->info->model.name : "a model");
     fci_putf(b, "</title>\n<desc id=\"fc-desc\">%llu of %lu %s removed, in this order:",
-             (unsigned long long)n, (unsigned long)fci_plan_eligible_count(pic->info),
+             (unsigned long long)n, (unsigned long)fci_plan_all_count(pic->info),
              fci_picture_noun(pic->info));
     for (size_t i = 0; i < shown; i++)
         fci_putf(b, " %s",
@@ -35948,17 +35958,27 @@ FCI_FN void fci_page_distances(fci_page *g, fc_metric metric) {
     fci_page_table(g, &w.t, 2);
 }
 
-// Whether a result is of plan `who`, or, from n_plans on, of file who - n_plans and of no plan.
+// Whether a result is of plan `who`, or, from n_plans on, of no plan but of file
+// (who - n_plans) / 2, healed where who - n_plans is odd.
 FCI_FN bool fci_page_belongs(const fci_page *g, size_t who, size_t result) {
     const fci_page_result *r = &g->results[result];
     if (who < g->n_plans) return g->along[result * g->n_plans + who];
-    return r->file == who - g->n_plans && !memchr(g->along + result * g->n_plans, 1, g->n_plans);
+    return 2 * r->file + r->healed == who - g->n_plans &&
+           !memchr(g->along + result * g->n_plans, 1, g->n_plans);
 }
 
 FCI_FN bool fci_page_any(const fci_page *g, size_t who, size_t measure) {
     for (size_t i = 0; i < g->n_results; i++)
         if (g->results[i].measure == measure && fci_page_belongs(g, who, i)) return true;
     return false;
+}
+
+// What a series is called.
+FCI_FN const char *fci_page_who(fci_page *g, size_t who) {
+    if (who < g->n_plans) return g->plans[who].name;
+    const size_t other = who - g->n_plans;
+    const char *file = fci_page_file(g, other / 2);
+    return other % 2 ? fci_page_say(g, "%s, healed", file) : file;
 }
 
 FCI_FN size_t fci_page_insert(size_t *rows, size_t n, size_t value) {
@@ -35973,7 +35993,7 @@ FCI_FN size_t fci_page_insert(size_t *rows, size_t n, size_t value) {
 FCI_FN void fci_page_quality(fci_page *g, size_t of) {
     fci_page_grid w = FCI_ZERO;
     const fci_page_result *first = &g->results[of];
-    const size_t most = g->n_plans + g->desc->n_files, wide = isnan(first->error) ? 1 : 2;
+    const size_t most = g->n_plans + 2 * g->desc->n_files, wide = isnan(first->error) ? 1 : 2;
     size_t n_rows = 0, at = 1, n = 1;
     for (size_t i = 0; i < g->n_results; i++) n += g->results[i].measure == of;
     size_t *rows = (size_t *)fci_page_new(g, n, sizeof *rows);
@@ -35981,11 +36001,7 @@ FCI_FN void fci_page_quality(fci_page *g, size_t of) {
     fci_page_column(g, &w, "sublayers removed", FC_PAGE_X);
     for (size_t who = 0; who < most; who++) {
         if (!fci_page_any(g, who, of)) continue;
-        fci_page_column(g, &w,
-                        who < g->n_plans
-                            ? g->plans[who].name
-                            : fci_page_file(g, who - g->n_plans),
-                        FC_PAGE_LINE);
+        fci_page_column(g, &w, fci_page_who(g, who), FC_PAGE_LINE);
         if (wide == 2) fci_page_column(g, &w, "standard error", FC_PAGE_ERROR);
     }
     for (size_t i = 0; i < g->n_results; i++)
@@ -36017,11 +36033,14 @@ FCI_FN void fci_page_quality(fci_page *g, size_t of) {
 }
 
 FCI_FN void fci_page_qualities(fci_page *g) {
+    bool healed = false;
     if (g->n_results == 0) return;
+    for (size_t i = 0; i < g->n_results; i++) healed = healed || g->results[i].healed;
     fci_puts(&g->b, "<section>\n");
     fci_page_heading(g, 2, "What it can still do",
-                     "Evaluations after so many removals. Lower perplexity is better, higher "
-                     "accuracy is.");
+                     fci_page_say(g, "Evaluations after so many removals%s. Lower perplexity is "
+                                  "better, higher accuracy is.",
+                                  healed ? "; healed: with what was trained afterwards" : ""));
     fci_puts(&g->b, "<div class='small'>\n");
     for (size_t i = 0; i < g->n_results; i++)
         if (g->results[i].measure == i) fci_page_quality(g, i);
@@ -36056,7 +36075,7 @@ FCI_FN size_t fci_page_kind(const fci_page_plan *p, fc_kind kind) {
 FCI_FN void fci_page_tiles(fci_page *g) {
     const fci_page_plan *p = &g->plans[0];
     const fc_plan_info *info = &p->plan->info;
-    const size_t n = info->n_steps, all = fci_plan_eligible_count(info);
+    const size_t n = info->n_steps, all = fci_plan_all_count(info);
     const double share = fci_page_share(p->plan, n);
     const double whole = fci_page_first(g, 0, 0),
                  now = fci_page_first(g, 0, fci_page_gone(info, n));

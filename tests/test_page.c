@@ -168,7 +168,7 @@ static void test_plan(void) {
     if (!T_OK(p != NULL, "%s", err.msg)) return;
     const char *html = draw_plan(p);
     check_scores(html, p);
-    T_OK(strstr(html, "<h1><bdi>tiny</bdi></h1>") && strstr(html, "<strong>4 of 8</strong>") &&
+    T_OK(strstr(html, "<h1><bdi>tiny</bdi></h1>") && strstr(html, "<strong>4 of 12</strong>") &&
              strstr(html, "<strong>0.45</strong> Jensen-Shannon divergence"),
          "the head");
     const char *cells = strstr(html, "\n.t{");
@@ -192,10 +192,10 @@ static void test_plan(void) {
     T_OK(strstr(first, fc_plan_advice(p, advice, sizeof advice)) && strlen(advice) > 80,
          "the advice: %s", advice);
     p->info.n_steps = 0;
-    T_OK(strstr(draw_plan(p), "0 of 8") && !*fc_plan_advice(p, advice, sizeof advice), "no steps");
+    T_OK(strstr(draw_plan(p), "0 of 12") && !*fc_plan_advice(p, advice, sizeof advice), "no steps");
     uint64_t parameters[12] = {9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 9, 9}; // a model without attn.2, ffn.3
     p->info.parameters = parameters;
-    T_OK(strstr(draw_plan(p), "0 of 6") && strstr(page.bytes, "0 of 5 attention, 0 of 5 FFN") &&
+    T_OK(strstr(draw_plan(p), "0 of 10") && strstr(page.bytes, "0 of 5 attention, 0 of 5 FFN") &&
              strstr(page.bytes, "title='ffn.3: not a candidate'"),
          "what the model lacks is no candidate");
     free(first);
@@ -229,6 +229,11 @@ static void test_advice(void) {
     for (int i = 0; i < 6; i++) p->steps[i].score = (double)NAN;
     T_OK(!strstr(fc_plan_advice(p, text, sizeof text), "nan"), "%s", text);
     T_OK(strlen(fc_plan_advice(p, text, 12)) < 12, "cut off");
+    for (int i = 0; i < 6; i++) p->steps[i].score = bent[i];
+    p->info.model.n_blocks = 3;
+    T_OK(strstr(fc_plan_advice(p, text, sizeof text), "(ffn.2) added 0.3, which makes 0.5.") &&
+             !strstr(text, "one more"),
+         "nothing is left: %s", text);
     fc_plan_free(p);
 }
 
@@ -269,7 +274,18 @@ static void test_results(void) {
     files[2] = file_of("heal.json", "{\"perplexity\":9.5,\"positions\":99,\"protocol\":\"all\","
                                     "\"heal\":\"h\",\"model\":\"" MODEL "\","
                                     "\"removed\":[\"attn.4\",\"attn.5\"]}");
-    T_OK(strstr(draw(&desc), "sublayers removed 2, heal 9.5<"), "a healed model's result");
+    T_OK(strstr(draw(&desc), "sublayers removed 2, heal, healed 9.5<") &&
+             strstr(page.bytes, "<th scope='col'><bdi>heal, healed</bdi></th>") &&
+             strstr(page.bytes, "after so many removals; healed: with what was trained"),
+         "a healed model's result says so");
+    files[2] = file_of("both.json", "{\"along\":[{\"perplexity\":9.5,\"positions\":99,"
+                                    "\"protocol\":\"all\",\"heal\":\"h\",\"model\":\"" MODEL
+                                    "\",\"removed\":[\"attn.0\"]},{\"perplexity\":12.5,"
+                                    "\"positions\":99,\"protocol\":\"all\",\"model\":\"" MODEL
+                                    "\",\"removed\":[\"attn.0\"]}]}");
+    T_OK(strstr(draw(&desc), "sublayers removed 1, both, healed 9.5<") &&
+             strstr(page.bytes, "sublayers removed 1, both 12.5<"),
+         "a file's results that are healed and those that are not");
     files[2] = file_of("new.json", "{\"perplexity\":12.5,\"positions\":99,\"protocol\":\"all\","
                                    "\"source\":\"b.txt\",\"length\":64,"
                                    "\"tasks\":{\"piqa\":{\"n\":40,"
