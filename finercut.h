@@ -29616,6 +29616,7 @@ typedef struct fci_heal {
     size_t n_tensors;
     fci_heal_key keys[24];
     size_t n_keys;
+    fc_code noted; // of the keys
 } fci_heal;
 
 // ---- The projections of a sublayer.
@@ -30450,14 +30451,21 @@ FCI_FN fc_code fci_heal_judge(fci_heal *h) {
 
 // ---- The file.
 
-FCI_FN fc_code fci_heal_note_long(fci_heal *h, const char *key, fci_str text) {
+// What fails is in h->noted, which fci_heal_note_content returns.
+FCI_FN void fci_heal_note_long(fci_heal *h, const char *key, fci_str text) {
     FINERCUT_ASSERT(h->n_keys < sizeof h->keys / sizeof *h->keys);
     h->keys[h->n_keys].key = key;
     h->keys[h->n_keys].value = fci_arena_copy(&h->arena, text, h->err);
-    return h->keys[h->n_keys++].value ? FC_OK : FC_ERR_MEMORY;
+    if (!h->keys[h->n_keys++].value) h->noted = FC_ERR_MEMORY;
 }
 
-FCI_FN FCI_PRINTF(3, 4) fc_code
+FCI_FN void fci_heal_note_buffer(fci_heal *h, const char *key, fci_buffer *b) { // frees it
+    if (fci_buffer_code(b, h->err)) h->noted = b->error.code;
+    else fci_heal_note_long(h, key, fci_buffer_str(b));
+    fci_buffer_free(b);
+}
+
+FCI_FN FCI_PRINTF(3, 4) void
 fci_heal_note(fci_heal *h, const char *key, const char *format, ...) {
     char text[160], clean[160];
     va_list args;
@@ -30465,34 +30473,28 @@ fci_heal_note(fci_heal *h, const char *key, const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     fci_utf8_clean(clean, sizeof clean, text, strlen(text)); // as it will be read again
-    return fci_heal_note_long(h, key, fci_s(clean));
+    fci_heal_note_long(h, key, fci_s(clean));
 }
 
-FCI_FN fc_code fci_heal_note_number(fci_heal *h, const char *key, double value) {
+FCI_FN void fci_heal_note_number(fci_heal *h, const char *key, double value) {
     char text[40];
     fci_format_g(text, sizeof text, 6, value);
-    return fci_heal_note(h, key, "%s", text);
+    fci_heal_note(h, key, "%s", text);
 }
 
 // All digits: another ridge is another healing.
-FCI_FN fc_code fci_heal_note_ridge(fci_heal *h) {
+FCI_FN void fci_heal_note_ridge(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
     if (h->desc->ridge > 0) fci_put_number(&b, h->desc->ridge);
     else fci_puts(&b, "by sequences held out");
-    fc_code code = fci_buffer_code(&b, h->err);
-    if (!code) code = fci_heal_note_long(h, "finercut.heal.ridge", fci_sn(b.p, b.n));
-    fci_buffer_free(&b);
-    return code;
+    fci_heal_note_buffer(h, "finercut.heal.ridge", &b);
 }
 
 // The removed sublayers, by commas.
-FCI_FN fc_code fci_heal_note_removed(fci_heal *h) {
+FCI_FN void fci_heal_note_removed(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
     fci_sublayers_list(&b, h->m->present, h->desc->mask, (uint32_t)h->m->hyper.n_blocks, ",", "");
-    fc_code code = fci_buffer_code(&b, h->err);
-    if (!code) code = fci_heal_note_long(h, FCI_IDENTITY_REMOVED, fci_sn(b.p, b.n));
-    fci_buffer_free(&b);
-    return code;
+    fci_heal_note_buffer(h, FCI_IDENTITY_REMOVED, &b);
 }
 
 // The hash of the changed tensors and of what the metadata says, so that damage is noticed.
@@ -30501,6 +30503,7 @@ FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
     char hash[32] = "";
     fci_kv kvs[sizeof h->keys / sizeof *h->keys];
     fc_container of = FCI_ZERO;
+    if (h->noted) return h->noted;
     memset(kvs, 0, sizeof kvs);
     of.n_tensors = h->n_tensors;
     of.tensors = (fc_tensor *)fci_alloc(c, fci_max(h->n_tensors, 1), sizeof *of.tensors, "tensors",
@@ -30523,7 +30526,8 @@ FCI_FN fc_code fci_heal_note_content(fci_heal *h) {
     }
     fc_code code = fci_identity_content(h->m, &of, NULL, hash, h->err);
     fci_free(c, of.tensors);
-    return code ? code : fci_heal_note(h, FCI_IDENTITY_HEALED, "%s", hash);
+    if (!code) fci_heal_note(h, FCI_IDENTITY_HEALED, "%s", hash);
+    return code ? code : h->noted;
 }
 
 // The names of all tensors, so that a file which lost one is known.
@@ -30531,10 +30535,8 @@ FCI_FN fc_code fci_heal_note_tensors(fci_heal *h) {
     fci_buffer b = fci_buffer_of(&h->m->c);
     for (size_t i = 0; i < h->n_tensors; i++)
         fci_putf(&b, "%s%s", i ? "\n" : "", h->tensors[i].of->name);
-    fc_code code = fci_buffer_code(&b, h->err);
-    if (!code) code = fci_heal_note_long(h, FCI_IDENTITY_TENSORS, fci_sn(b.p, b.n));
-    fci_buffer_free(&b);
-    return code ? code : fci_heal_note_content(h);
+    fci_heal_note_buffer(h, FCI_IDENTITY_TENSORS, &b);
+    return fci_heal_note_content(h);
 }
 
 // What was asked for, and all that decides the bytes.
@@ -30542,36 +30544,28 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
     const fc_heal_desc *d = h->desc;
     const fc_config *c = &h->m->config;
     char date[16];
-    fc_code code = fci_heal_note(h, "format", FCI_HEALED_FORMAT);
-    if (!code) code = fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
-    if (!code) code = fci_heal_note(h, FCI_IDENTITY_OF, "%s", h->m->fingerprint);
-    if (!code) code = fci_heal_note_removed(h);
-    if (!code)
-        code = fci_heal_note(h, "finercut.heal.tokens", "%llu",
-                             (unsigned long long)fci_heal_start(h, h->tokens.n_sequences));
-    if (!code)
-        code = fci_heal_note(h, "finercut.heal.own", "%llu", (unsigned long long)h->n_own);
-    if (!code)
-        code = fci_heal_note(h, "finercut.heal.length", "%llu", (unsigned long long)h->longest);
-    if (!code) code = fci_heal_note(h, "finercut.heal.seed", "%llu", (unsigned long long)d->seed);
-    if (!code)
-        code = fci_heal_note(h, "finercut.heal.text", "%s",
-                             !d->text ? "" : d->text_name ? d->text_name : "tokens");
+    fci_heal_note(h, "format", FCI_HEALED_FORMAT);
+    fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
+    fci_heal_note(h, FCI_IDENTITY_OF, "%s", h->m->fingerprint);
+    fci_heal_note_removed(h);
+    fci_heal_note(h, "finercut.heal.tokens", "%llu",
+                  (unsigned long long)fci_heal_start(h, h->tokens.n_sequences));
+    fci_heal_note(h, "finercut.heal.own", "%llu", (unsigned long long)h->n_own);
+    fci_heal_note(h, "finercut.heal.length", "%llu", (unsigned long long)h->longest);
+    fci_heal_note(h, "finercut.heal.seed", "%llu", (unsigned long long)d->seed);
+    fci_heal_note(h, "finercut.heal.text", "%s",
+                  !d->text ? "" : d->text_name ? d->text_name : "tokens");
     fci_form_date(date, d->date);
-    if (!code && d->date) code = fci_heal_note(h, "finercut.heal.date", "%s", date);
-    if (!code)
-        code = fci_heal_note(h, "finercut.heal.calibration", "%016llx",
-                             (unsigned long long)fci_tokens_hash(&h->tokens));
-    if (!code) code = fci_heal_note(h, "finercut.heal.repeats", "%u", d->repeats);
-    if (!code) code = fci_heal_note(h, "finercut.heal.fit", d->scale ? "scale" : "full");
-    if (!code) code = fci_heal_note_ridge(h);
-    if (!code)
-        code = fci_heal_note(h, "finercut.heal.type", "%s",
-                             d->type ? fc_dtype_name(d->type) : "as stored");
-    if (!code)
-        code = fci_heal_note(h, "finercut.heal.kernels", "%s %s", fc_simd_name(c->simd),
-                             fc_compute_name(c->compute));
-    return code;
+    if (d->date) fci_heal_note(h, "finercut.heal.date", "%s", date);
+    fci_heal_note(h, "finercut.heal.calibration", "%016llx",
+                  (unsigned long long)fci_tokens_hash(&h->tokens));
+    fci_heal_note(h, "finercut.heal.repeats", "%u", d->repeats);
+    fci_heal_note(h, "finercut.heal.fit", d->scale ? "scale" : "full");
+    fci_heal_note_ridge(h);
+    fci_heal_note(h, "finercut.heal.type", "%s", d->type ? fc_dtype_name(d->type) : "as stored");
+    fci_heal_note(h, "finercut.heal.kernels", "%s %s", fc_simd_name(c->simd),
+                  fc_compute_name(c->compute));
+    return h->noted;
 }
 
 FCI_FN void fci_heal_put_header(const fci_heal *h, fci_buffer *b) {
@@ -30613,8 +30607,8 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
 // The checkpoint: the same file without results, with what comes next.
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys;
-    fc_code code = fci_heal_note(h, FCI_IDENTITY_NEXT, "%llu", (unsigned long long)next);
-    if (!code) code = fci_heal_note_content(h);
+    fci_heal_note(h, FCI_IDENTITY_NEXT, "%llu", (unsigned long long)next);
+    fc_code code = fci_heal_note_content(h);
     if (!code) code = fci_heal_save(h, h->partial);
     if (!code) h->out->n_there = (uint32_t)next;
     h->n_keys = n_keys;
@@ -31011,11 +31005,11 @@ FCI_FN fc_code fci_heal_run(fci_heal *h) {
     if (!code && any) code = fci_heal_sublayers(h);
     h->out->n_changed = (uint32_t)h->n_tensors;
     h->out->n_tokens = h->n_tokens;
-    if (!code && any) code = fci_heal_note_number(h, "finercut.heal.heldout.whole", h->out->whole);
-    if (!code && any)
-        code = fci_heal_note_number(h, "finercut.heal.heldout.pruned", h->out->pruned);
-    if (!code && any)
-        code = fci_heal_note_number(h, "finercut.heal.heldout.healed", h->out->healed);
+    if (!code && any) {
+        fci_heal_note_number(h, "finercut.heal.heldout.whole", h->out->whole);
+        fci_heal_note_number(h, "finercut.heal.heldout.pruned", h->out->pruned);
+        fci_heal_note_number(h, "finercut.heal.heldout.healed", h->out->healed);
+    }
     if (!code) code = fci_heal_note_tensors(h);
     if (!code) code = fci_heal_save(h, d->path);
     if (!code) fci_heal_remove_partial(h);
