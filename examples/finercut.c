@@ -439,33 +439,6 @@ static int parse_date(const value_type *type, const char *text, void *field) {
 }
 #endif
 
-// The number at *text, which moves on to the next one, or to the end.
-static int next_prefix(const char **text, uint32_t *steps) {
-    char number[12] = "";
-    const size_t n = strcspn(*text, ",");
-    if (n >= sizeof number) return 0;
-    memcpy(number, *text, n);
-    *text += n;
-    if (**text) *text += 1;
-    return read_whole(number, 0, 1000000000, steps);
-}
-
-static int parse_prefixes(const value_type *type, const char *text, void *field) {
-    prefixes *p = (prefixes *)field;
-    const size_t length = strlen(text);
-    uint32_t steps, other;
-    (void)type;
-    p->text = text;
-    for (p->n = 0; *text; p->n++) {
-        const char *before = p->text;
-        if (!next_prefix(&text, &steps)) return 0;
-        for (int i = 0; i < p->n; i++)
-            if (!next_prefix(&before, &other) || steps == other) return 0;
-    }
-    return length && p->text[length - 1] != ',';
-}
-
-#ifndef FINERCUT_NO_STUDY
 // The next of names or numbers with commas between them, at *text, which moves on; 0: bad.
 static int next_item(const char **text, char item[24]) {
     const size_t n = strcspn(*text, ",");
@@ -477,6 +450,26 @@ static int next_item(const char **text, char item[24]) {
     return 1;
 }
 
+static int next_prefix(const char **text, uint32_t *steps) {
+    char item[24];
+    return next_item(text, item) && read_whole(item, 0, 1000000000, steps);
+}
+
+static int parse_prefixes(const value_type *type, const char *text, void *field) {
+    prefixes *p = (prefixes *)field;
+    uint32_t steps, other;
+    (void)type;
+    p->text = text;
+    for (p->n = 0; *text; p->n++) {
+        const char *before = p->text;
+        if (!next_prefix(&text, &steps)) return 0;
+        for (int i = 0; i < p->n; i++)
+            if (!next_prefix(&before, &other) || steps == other) return 0;
+    }
+    return p->n > 0;
+}
+
+#ifndef FINERCUT_NO_STUDY
 static int parse_points(const value_type *type, const char *text, void *field) {
     shares *p = (shares *)field;
     char item[24];
@@ -2471,17 +2464,14 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
         snprintf(s->err.msg, sizeof s->err.msg,
                  "expected at least %d tokens to compare by (asked for %lu sequence%s of %lu), got "
                  "%llu",
-                 LEAST_CALIBRATION, (unsigned long)o->samples, o->samples == 1 ? "" : "s", (unsigned
-                     long)o->length,
-                 (unsigned long long)length);
+                 LEAST_CALIBRATION, (unsigned long)o->samples, o->samples == 1 ? "" : "s",
+                 (unsigned long)o->length, (unsigned long long)length);
         return FC_ERR_ARGUMENT;
     }
     if (n < o->samples || length < o->length)
         note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu",
-            source_name(o->text),
-             (unsigned long long)n, n == 1 ? "" : "s", (unsigned long long)length, (unsigned long)o
-                 ->samples,
-             (unsigned long)o->length);
+             source_name(o->text), (unsigned long long)n, n == 1 ? "" : "s",
+             (unsigned long long)length, (unsigned long)o->samples, (unsigned long)o->length);
     return FC_OK;
 }
 #else
@@ -4180,8 +4170,8 @@ static int add_llama_products(bench *b) {
         add_products(b, &p);
     }
     for (int i = first; i < b->n_products; i++)
-        if (b->products[i].measured * b->products[i].k > most) most = b->products[i].measured * b->
-            products[i].k;
+        if (b->products[i].measured * b->products[i].k > most)
+            most = b->products[i].measured * b->products[i].k;
     if (make_weights(b, most * (p.type == FC_DTYPE_BF16 ? 2 : 4))) return STATUS_FAILED;
     for (int i = first; i < b->n_products; i++) b->products[i].weights = b->weights;
     return STATUS_OK;
@@ -4220,9 +4210,8 @@ static double read_rate(const bench *b) { return b->generate.bytes / b->generate
 static void put_bench_json(const bench *b) {
     const session *s = b->s;
     const fc_config *m = fc_model_config(s->model);
-    printf("{\"machine\":{\"threads\":%lu,\"simd\":\"%s\",\"compute\":\"%s\",\"build\":", (unsigned
-        long)m->n_threads,
-           fc_simd_name(m->simd), compute_name((int)m->compute));
+    printf("{\"machine\":{\"threads\":%lu,\"simd\":\"%s\",\"compute\":\"%s\",\"build\":",
+           (unsigned long)m->n_threads, fc_simd_name(m->simd), compute_name((int)m->compute));
     put_json_text(fc_build_info(), strlen(fc_build_info()));
     fputs("},\"model\":{\"path\":", stdout);
     put_json_text(s->o->input, strlen(s->o->input));
@@ -4233,25 +4222,23 @@ static void put_bench_json(const bench *b) {
            b->peak.gflops, b->peak.gflops_one, b->peak.gigabytes, b->peak.gigabytes_one);
     for (int i = 0; i < PROMPTS; i++)
         printf("%s{\"tokens\":%lu,\"sequences\":%lu,\"logits\":\"%s\",\"seconds\":%.6f,"
-            "\"tokens_per_second\":%.2f}",
-               i ? "," : "", (unsigned long)s->o->prompt_tokens, (unsigned long)bench_sequences(s,
-                   i),
-               bench_all(i) ? "all" : "last", b->prompt[i].seconds, b->prompt[i].per_second);
+               "\"tokens_per_second\":%.2f}",
+               i ? "," : "", (unsigned long)s->o->prompt_tokens,
+               (unsigned long)bench_sequences(s, i), bench_all(i) ? "all" : "last",
+               b->prompt[i].seconds, b->prompt[i].per_second);
     printf("],\"generate\":{\"tokens\":%lu,\"seconds\":%.6f,\"tokens_per_second\":%.2f,"
-        "\"gigabytes_per_second\":%.2f,"
-           "\"percent\":%.1f},\"gemm\":[",
-           (unsigned long)s->o->new_tokens, b->generate.seconds, b->generate.per_second, read_rate(
-               b),
-           100 * read_rate(b) / b->peak.gigabytes);
+           "\"gigabytes_per_second\":%.2f,\"percent\":%.1f},\"gemm\":[",
+           (unsigned long)s->o->new_tokens, b->generate.seconds, b->generate.per_second,
+           read_rate(b), 100 * read_rate(b) / b->peak.gigabytes);
     for (int i = 0; i < b->n_products; i++) {
         const product *p = &b->products[i];
         printf("%s{\"source\":\"%s\",\"name\":", i ? "," : "", p->source);
         put_json_text(p->name, strlen(p->name));
         printf(",\"type\":\"%s\",\"m\":%lu,\"n\":%llu,\"k\":%llu,\"n_measured\":%llu,"
-            "\"gflops\":%.2f,\"percent\":%.1f}",
-               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long
-                   long)p->k,
-               (unsigned long long)p->measured, p->speed.per_second * 1e-9, product_percent(b, p));
+               "\"gflops\":%.2f,\"percent\":%.1f}",
+               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n,
+               (unsigned long long)p->k, (unsigned long long)p->measured,
+               p->speed.per_second * 1e-9, product_percent(b, p));
     }
     puts("]}");
 }
@@ -4260,23 +4247,21 @@ static void put_bench(const bench *b) {
     const session *s = b->s;
     const fc_config *m = fc_model_config(s->model);
     char count[40];
-    printf("%lu thread%s, %s kernels, computing in %s; %s parameters stored as %s\n", (unsigned
-        long)m->n_threads,
-           m->n_threads == 1 ? "" : "s", fc_simd_name(m->simd), compute_name((int)m->compute),
-           short_number((double)m->n_parameters, "KMBT", count, sizeof count), fc_dtype_name(m->
-               dtype));
-    printf("peak of this machine: %.0f GFLOP/s (one thread %.0f), %.1f GB/s (one thread %.1f)\n", b
-        ->peak.gflops,
-           b->peak.gflops_one, b->peak.gigabytes, b->peak.gigabytes_one);
+    printf("%lu thread%s, %s kernels, computing in %s; %s parameters stored as %s\n",
+           (unsigned long)m->n_threads, m->n_threads == 1 ? "" : "s", fc_simd_name(m->simd),
+           compute_name((int)m->compute),
+           short_number((double)m->n_parameters, "KMBT", count, sizeof count),
+           fc_dtype_name(m->dtype));
+    printf("peak of this machine: %.0f GFLOP/s (one thread %.0f), %.1f GB/s (one thread %.1f)\n",
+           b->peak.gflops, b->peak.gflops_one, b->peak.gigabytes, b->peak.gigabytes_one);
     printf("\n%-39s %12s\n", "prompt", "tokens/s");
     for (int i = 0; i < PROMPTS; i++)
         printf("%3lu x %5lu tokens, logits of %-11s %12.1f\n", (unsigned long)bench_sequences(s, i),
-               (unsigned long)s->o->prompt_tokens, bench_all(i) ? "all" : "last", b->prompt[i].
-                   per_second);
+               (unsigned long)s->o->prompt_tokens, bench_all(i) ? "all" : "last",
+               b->prompt[i].per_second);
     printf("\n%-39s %12s %9s %6s\n", "generation", "tokens/s", "GB/s", "%");
-    printf("%11lu tokens %20s %12.1f %9.2f %6.1f\n", (unsigned long)s->o->new_tokens, "", b->
-        generate.per_second,
-           read_rate(b), 100 * read_rate(b) / b->peak.gigabytes);
+    printf("%11lu tokens %20s %12.1f %9.2f %6.1f\n", (unsigned long)s->o->new_tokens, "",
+           b->generate.per_second, read_rate(b), 100 * read_rate(b) / b->peak.gigabytes);
     if (b->n_products == 0) return;
     printf("\n%-26s %-5s %6s %6s %5s %9s %6s\n", "matrix product", "type", "rows", "n", "k",
         "GFLOP/s", "%");
@@ -4285,9 +4270,8 @@ static void put_bench(const bench *b) {
         size_t skip = strlen(p->name) > 26 ? strlen(p->name) - 26 : 0;
         put_shown(stdout, p->name + skip, strlen(p->name + skip));
         printf("%*s %-5s %6lu %6llu %5llu %9.1f %6.1f\n", (int)(26 - (strlen(p->name) - skip)), "",
-               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n, (unsigned long
-                   long)p->k,
-               p->speed.per_second * 1e-9, product_percent(b, p));
+               fc_dtype_name(p->type), (unsigned long)p->m, (unsigned long long)p->n,
+               (unsigned long long)p->k, p->speed.per_second * 1e-9, product_percent(b, p));
     }
 }
 
