@@ -1729,13 +1729,24 @@ typedef fc_code (*cut_fn)(session *s, const fc_tokenizer *t, const fc_text *text
                           const fc_tokens *chats);
 
 #ifndef FINERCUT_NO_TOKENIZER
+static size_t past_blanks(const fc_text *t, size_t i) {
+    while (i < t->length && strchr(" \t\r\n", t->bytes[i]) && t->bytes[i]) i++;
+    return i;
+}
+
 // Whether the first line that is not empty is a JSON object, as far as its ends tell.
 static int begins_with_object(const fc_text *t) {
-    size_t i = 0, end;
-    while (i < t->length && strchr(" \t\r\n", t->bytes[i]) && t->bytes[i]) i++;
+    size_t i = past_blanks(t, 0), end;
     for (end = i; end < t->length && t->bytes[end] != '\n';) end++;
     while (end > i && strchr(" \t\r", t->bytes[end - 1]) && t->bytes[end - 1]) end--;
     return end > i + 1 && t->bytes[i] == '{' && t->bytes[end - 1] == '}';
+}
+
+static int looks_like_json(const fc_text *t) {
+    size_t i = past_blanks(t, 0);
+    if (i == t->length || (t->bytes[i] != '{' && t->bytes[i] != '[')) return 0;
+    i = past_blanks(t, i + 1);
+    return i == t->length || strchr("\"[{]}", t->bytes[i]) != NULL;
 }
 
 static int check_marks(const char *name, const char *text, size_t n) {
@@ -1799,9 +1810,10 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
     if (!chat && s->o->chat) return failed(s);
     if (!chat) { // the error of a field that is not there tells which ones are
         fc_error why;
-        fc_lines_text(file->bytes, file->length, "", &s->env, &text, &why);
-        const char *fields = strstr(why.msg, "the fields are");
+        code = fc_lines_text(file->bytes, file->length, "", &s->env, &text, &why);
+        const char *fields = code ? strstr(why.msg, "the fields are") : NULL;
         fc_text_free(&text);
+        if (code && !fields) return fail("%s: %s", name, why.msg);
         return fail("%s: lines of JSON objects, as conversations: %s, or give --field NAME of a "
                     "text%s%s", name, s->err.msg, fields ? "; " : "", fields ? fields : "");
     }
@@ -1814,24 +1826,24 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
 
 // Reads --text: *file, or, where chats->ids is not NULL then, conversations.
 static int read_source(session *s, fc_text *file, fc_tokens *chats) {
-    const char *path = s->o->text, *name = source_name(path);
+    const options *o = s->o;
+    const char *path = o->text, *name = source_name(path);
     memset(chats, 0, sizeof *chats);
     if (read_file(s, path, file)) return failed(s);
     int status = check_text(name, file, 0);
     if (status) return status;
-    if (!begins_with_object(file)) { // a text that is measured may be another kind of file
-        const options *o = s->o;
-        const char *what = o->field ? "--field" : o->chat ? NULL : o->date ? "--date"
-                           : o->no_think ? "--no-think" : NULL;
-        return what && path != o->measured
-                   ? fail("%s: %s: expected lines of JSON objects, got other text", name, what)
-                   : STATUS_OK;
-    }
-    if (s->o->field || ends_with(path, ".jsonl") || ends_with(path, ".ndjson")) {
+    if (ends_with(path, ".jsonl") || ends_with(path, ".ndjson") ||
+        (o->field && begins_with_object(file))) {
         status = read_lines(s, name, file, chats);
-        return status || !s->o->field ? status : check_text(name, file, 1);
+        return status || !o->field ? status : check_text(name, file, 1);
     }
-    note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
+    const char *what = o->field ? "--field" : o->chat ? NULL : o->date ? "--date"
+                       : o->no_think ? "--no-think" : NULL;
+    if (what && path != o->measured) // which may be another kind of file
+        return fail("%s: %s: expected lines of JSON objects (FILE.jsonl), got other text", name,
+                    what);
+    if (looks_like_json(file))
+        note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
     return STATUS_OK;
 }
 

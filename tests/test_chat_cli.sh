@@ -263,6 +263,26 @@ t_ok "a NUL" t_says 1 "got a NUL byte at 1 of the field's texts" eval chat --tex
     --field words
 t_ok "JSON that is no lines" t_says 1 "expected lines of JSON objects" eval chat \
     --text "$demo/config.json" --field a
+printf '[%s,\n%s]\n' "{\"messages\": [$user, $gpt]}" '{"messages": []}' >array.jsonl
+sed '1s/}$//' talks.jsonl >cut.ndjson
+tr ' ' '\n' <talks.jsonl >pretty.jsonl
+echo '# talks' | cat - talks.jsonl >comment.jsonl
+printf '\302\240' | cat - talks.jsonl >nbsp.JSONL
+echo '"In the beginning God created the heaven and the earth"' >strings.jsonl
+for file in array.jsonl cut.ndjson pretty.jsonl comment.jsonl nbsp.JSONL strings.jsonl; do
+    for model in chat "$demo"; do
+        t_ok "$file is no prose of $model" t_says 1 "$file: line 1: .*expected" eval "$model" \
+            --text $file
+        t_ok "$file, a field" t_says 1 "$file: line 1: .*expected" prune "$model" --text $file \
+            --field words --samples 1 --length 8 --remove 1 -o none.json
+    done
+done
+cp array.jsonl array.json
+t_ok "an array of another name" t_run 0 eval chat --text array.json
+t_ok "is noted" grep -q "note: array.json: it looks like JSON" err
+printf '[1] In the beginning God created the heaven and the earth' >notes
+t_ok "a bracket" t_run 0 eval chat --text notes
+t_ok "is no JSON" test ! -s err
 t_ok "a field, and another text to measure" t_run 0 prune chat --text words.jsonl --field words \
     --samples 1 --length 8 --until-perplexity 100 --eval-text by-hand --remove 1 -o r.json --quiet
 
