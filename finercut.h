@@ -18503,20 +18503,58 @@ FCI_FN fc_code fci_weights_row(fc_model *m, const fci_tensor_row *row, uint32_t 
     return code;
 }
 
-// Refuses a GGUF file with unknown tensors, which would be computed wrongly. (Unused buffers are
-// common in safetensors.)
-FCI_FN fc_code fci_weights_all_read(const fc_model *m, fc_error *err) {
-    const size_t n = fc_container_tensor_count(m->container);
-    size_t unread = 0, first = n;
-    for (size_t i = 0; i < n; i++) {
-        if (m->read[i]) continue;
-        if (unread++ == 0) first = i;
+// Whether nobody misses a tensor that is not read: buffers that transformers makes anew, an output
+// matrix that repeats the embedding, blocks that have removed sublayers or, with a note of their
+// own, are none of the model's, and other parts of a multimodal model.
+FCI_FN bool fci_weights_unmissed(const fc_model *m, const char *name) {
+    static const char *const ends[] = {".inv_freq", "attn.bias", "attn.masked_bias",
+                                       "attention.bias", "attention.masked_bias"};
+    const fci_tensor_row *row = fci_tensor_rows();
+    const char *inner = "language_model.";
+    char embedding[FCI_NAME_MAX], output[FCI_NAME_MAX];
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (fci_ends(fci_s(name), ends[i])) return true;
+    for (; row->gguf; row++)
+        if (row->slot == FCI_EMBEDDING || row->slot == FCI_OUTPUT)
+            fci_tensor_name(fci_tensor_pattern(m->architecture->names, row, false), 0, 0, ".weight",
+                            row->slot == FCI_OUTPUT ? output : embedding, FCI_NAME_MAX);
+    if (fci_config_has(m, FCI_TRAIT_TIED) && fci_ends(fci_s(name), output)) return true;
+    const fc_tensor *t = fci_weights_find(m, embedding);
+    if (t && strstr(t->name, inner) && !strstr(name, inner)) return true;
+    for (const char *at = strchr(name, '.'); at; at = strchr(at, '.')) {
+        char *end;
+        const unsigned long long b = strtoull(++at, &end, 10);
+        if (*at >= '0' && *at <= '9' && *end == '.')
+            return b >= m->hyper.n_blocks || !m->present[2 * b] || !m->present[2 * b + 1];
     }
-    if (!fci_is_gguf(m->container) || unread == 0) return FC_OK;
-    return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
-                    "%llu of its %llu tensors are not known for architecture %s, the first: \"%s\"",
-                    (unsigned long long)unread, (unsigned long long)n, m->architecture->name,
-                    fc_container_tensor(m->container, first)->name);
+    return false;
+}
+
+// A GGUF file with unknown tensors would be computed wrongly, and is refused; transformers passes
+// over those of other files.
+FCI_FN fc_code fci_weights_all_read(const fc_model *m, bool note, fc_error *err) {
+    const size_t n = fc_container_tensor_count(m->container);
+    const bool gguf = fci_is_gguf(m->container);
+    const char *first = NULL;
+    fci_shown shown;
+    size_t unread = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *name = fc_container_tensor(m->container, i)->name;
+        if (m->read[i] || (!gguf && (!note || fci_weights_unmissed(m, name)))) continue;
+        if (unread++ == 0) first = name;
+    }
+    if (!unread) return FC_OK;
+    if (gguf)
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "%llu of its %llu tensors are not known for architecture %s, the first: "
+                        "\"%s\"",
+                        (unsigned long long)unread, (unsigned long long)n, m->architecture->name,
+                        first);
+    fci_log(&m->c, 0,
+            "%s: %llu of its %llu tensors are not read, as %s has none such, the first: \"%s\"",
+            fci_base_name(m->path), (unsigned long long)unread, (unsigned long long)n,
+            m->architecture->name, fci_show(fci_s(first), &shown));
+    return FC_OK;
 }
 
 // transformers runs as many blocks as config.json says, whatever else is in the files.
@@ -18537,20 +18575,24 @@ FCI_FN void fci_weights_note_blocks(const fc_model *m) {
 }
 
 // transformers leaves out biases that config.json does not speak of, whatever the files hold.
-FCI_FN void fci_weights_note_biases(const fc_model *m) {
+FCI_FN void fci_weights_note_biases(fc_model *m) {
     char name[FCI_NAME_MAX];
+    bool noted = false;
     for (const fci_tensor_row *row = fci_tensor_rows(); row->gguf; row++) {
         const char *pattern = fci_tensor_pattern(m->architecture->names, row, false);
         const uint32_t times = row->slot >= FCI_FIRST_BLOCK_SLOT ? (uint32_t)m->hyper.n_blocks : 1;
         if (!row->bias || !pattern || fci_config_has(m, row->bias)) continue;
         for (uint32_t b = 0; b < times; b++) {
             fci_tensor_name(pattern, b, 0, ".bias", name, sizeof name);
-            if (!fci_weights_needs(m, row, b) || !fci_weights_find(m, name)) continue;
-            fci_log(&m->c, 0,
-                    "%s: \"%s\" is in the files, but config.json asks for no such biases: they are "
-                    "not used, as in transformers",
-                    fci_base_name(m->path), name);
-            return;
+            const fc_tensor *t = fci_weights_find(m, name);
+            if (!t || !fci_weights_needs(m, row, b)) continue;
+            fci_config_mark(m, t);
+            if (!noted)
+                fci_log(&m->c, 0,
+                        "%s: \"%s\" is in the files, but config.json asks for no such biases: they "
+                        "are not used, as in transformers",
+                        fci_base_name(m->path), name);
+            noted = true;
         }
     }
 }
@@ -18592,6 +18634,7 @@ FCI_FN fc_code fci_weights_factors(const fc_model *m, fc_error *err) {
 
 FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     uint64_t n_blocks = m->hyper.n_blocks;
+    const bool first = !m->layers;
     // Every block that is not empty has tensors, so a higher count is wrong: refuse it before
     // allocating.
     uint64_t n_left = 0;
@@ -18601,7 +18644,7 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
                         (unsigned long long)n_left,
                         (unsigned long long)fc_container_tensor_count(m->container));
     fci_weights_untie(m);
-    if (!fci_is_gguf(m->container) && !m->layers) {
+    if (!fci_is_gguf(m->container) && first) {
         fci_weights_note_blocks(m);
         fci_weights_note_biases(m);
     }
@@ -18624,7 +18667,7 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     }
     if (!m->output.data) m->output = m->embedding; // tied
     fc_code code = fci_weights_factors(m, err);
-    return code ? code : fci_weights_all_read(m, err);
+    return code ? code : fci_weights_all_read(m, first, err);
 }
 
 FCI_FN fc_code fci_weights_compute(fc_model *m, fc_compute wanted, fc_error *err) {

@@ -173,6 +173,25 @@ t_ok "of those that are, nothing" says 0 "" logits "$data/llama_f32_bias" --toke
     -o f.npy
 t_ok "is said" test ! -s "$t_dir/err"
 t_ok "they count" sh -c '! cmp -s e.npy f.npy'
+stray() { # NAME...: m is the model, with these tensors too
+    copy "$model"
+    mv m/model.safetensors m/model-00001-of-00002.safetensors
+    entries='{"__metadata__":{}'
+    for name; do
+        entries="$entries,\"$name\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}"
+    done
+    printf "\\$(printf %03o $((${#entries} % 256 + 1)))\\$(printf %03o $((${#entries} / 256)))" \
+        >m/model-00002-of-00002.safetensors
+    printf '\000\000\000\000\000\000%s}' "$entries" >>m/model-00002-of-00002.safetensors
+}
+layer=model.layers.0.self_attn
+stray $layer.q_proj.lora_A.weight $layer.q_proj.lora_B.weight $layer.rotary_emb.inv_freq
+t_ok "tensors that nothing reads" says 0 \
+    "note: m: 2 of its [0-9]* tensors are not read, .*\"$layer.q_proj.lora_A.weight\"$" info m
+stray $layer.rotary_emb.inv_freq h.0.attn.bias h.0.attn.masked_bias \
+    layers.9.mlp.x.weight
+t_ok "buffers" says 0 "" info m
+t_ok "are passed over" test ! -s "$t_dir/err"
 copy "$model"
 sed 's/"tie_word_embeddings": *true/"tie_word_embeddings": false/' "$model/config.json" \
     >m/config.json
