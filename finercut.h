@@ -3265,8 +3265,7 @@ FCI_FN const char *fci_platform_beside(const void *file) {
 }
 
 FCI_FN fc_io fci_platform_io(void) {
-    fc_io io;
-    memset(&io, 0, sizeof io);
+    fc_io io = FCI_ZERO;
     fci_platform_reads(&io);
     io.create = fci_platform_create;
     io.write = fci_drafts_write;
@@ -3544,7 +3543,10 @@ FCI_INLINE uint64_t fci_max(uint64_t a, uint64_t b) {
 // Failures, and the names of enumerations.
 
 // err may be NULL, here and everywhere.
-FCI_FN void fci_clear(fc_error *err);
+FCI_FN void fci_clear(fc_error *err) {
+    if (err) memset(err, 0, sizeof *err);
+}
+
 // Fills *err and returns `code`, so that a caller can write `return fci_fail(...)`.
 FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...)
     FCI_PRINTF(4, 5);
@@ -3576,10 +3578,6 @@ FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, co
     }
 
 // ---- private to this section
-
-FCI_FN void fci_clear(fc_error *err) {
-    if (err) memset(err, 0, sizeof *err);
-}
 
 FCI_FN fc_code fci_fail(fc_error *err, fc_code code, uint64_t where, const char *format, ...) {
     if (err) {
@@ -3688,7 +3686,10 @@ FCI_FN void *fci_c_realloc(void *user, void *p, size_t old_size, size_t new_size
 FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t size,
                       const char *what, fc_error *err);
 FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
-                       fc_error *err);
+                       fc_error *err) {
+    return fci_grow(c, NULL, count, size, what, err);
+}
+
 // NULL allowed.
 FCI_FN void fci_free(const fci_context *c, void *p);
 // Frees an array (or NULL) of a public result (fc_tokens, fc_text), which keeps only its `alloc`.
@@ -3753,11 +3754,6 @@ FCI_FN void *fci_grow(const fci_context *c, void *p, uint64_t count, uint64_t si
     return base + FCI_ALIGN;
 }
 
-FCI_FN void *fci_alloc(const fci_context *c, uint64_t count, uint64_t size, const char *what,
-                       fc_error *err) {
-    return fci_grow(c, NULL, count, size, what, err);
-}
-
 FCI_FN void fci_free(const fci_context *c, void *p) {
     if (!p) return;
     char *base = (char *)p - FCI_ALIGN;
@@ -3765,8 +3761,7 @@ FCI_FN void fci_free(const fci_context *c, void *p) {
 }
 
 FCI_FN void fci_result_free(const fc_alloc *alloc, void *p) {
-    fci_context c;
-    memset(&c, 0, sizeof c);
+    fci_context c = FCI_ZERO;
     c.alloc = *alloc;
     if (p) fci_free(&c, p);
 }
@@ -3798,8 +3793,7 @@ FCI_FN void fci_each_in(fci_group *g, const char *folder, void *at, uint64_t cou
 // ---- private to this section
 
 FCI_FN fci_group fci_group_of(const fci_context *c, fci_group_doing doing, fc_error *err) {
-    fci_group g;
-    memset(&g, 0, sizeof g);
+    fci_group g = FCI_ZERO;
     g.c = c;
     g.doing = doing;
     g.err = err;
@@ -3887,7 +3881,12 @@ FCI_FN fc_code fci_watch_tell(fci_watch *w, double done, fc_error *err) {
 // Little-endian bytes, bits of numbers, hashes.
 
 // FNV-1a, 64 bits, continued from h, which is FCI_HASH_START at first.
-FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n);
+FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
+}
+
 // Little-endian integers from unaligned bytes, on any machine.
 FCI_INLINE uint16_t fci_le16(const void *p) {
     const unsigned char *b = (const unsigned char *)p;
@@ -3922,12 +3921,6 @@ FCI_INLINE uint32_t fci_float_bits(float f) {
 // ---- private to this section
 
 #define FCI_HASH_START 0xcbf29ce484222325u
-
-FCI_FN uint64_t fci_hash(uint64_t h, const void *bytes, size_t n) {
-    const unsigned char *p = (const unsigned char *)bytes;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
-    return h;
-}
 
 #define FCI_XXH_1 0x9e3779b185ebca87u
 #define FCI_XXH_2 0xc2b2ae3d27d4eb4fu
@@ -4007,7 +4000,11 @@ FCI_FN void *fci_arena_grow(fci_arena *a, void *p, uint64_t count, uint64_t size
 // All of it at once; zeroed allowed.
 FCI_FN void fci_arena_free(fci_arena *a);
 // A terminated copy; NULL: *err is filled.
-FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err);
+FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err) {
+    char *p = (char *)fci_arena_alloc(a, s.n + (uint64_t)1, 1, "text", err);
+    if (p && s.n) memcpy(p, s.p, s.n);
+    return p;
+}
 
 // ---- private to this section
 
@@ -4079,12 +4076,6 @@ FCI_FN void fci_arena_free(fci_arena *a) {
     }
 }
 
-FCI_FN char *fci_arena_copy(fci_arena *a, fci_str s, fc_error *err) {
-    char *p = (char *)fci_arena_alloc(a, s.n + (uint64_t)1, 1, "text", err);
-    if (p && s.n) memcpy(p, s.p, s.n);
-    return p;
-}
-
 // >> buffer
 // Growing text, and numbers as text.
 
@@ -4097,8 +4088,7 @@ typedef struct fci_buffer {
 } fci_buffer;
 
 FCI_FN fci_buffer fci_buffer_of(const fci_context *c) {
-    fci_buffer b;
-    memset(&b, 0, sizeof b);
+    fci_buffer b = FCI_ZERO;
     b.c = c;
     return b;
 }
@@ -4213,8 +4203,7 @@ typedef struct fci_map {
 } fci_map;
 
 FCI_FN fci_map fci_map_of(const fci_context *c) {
-    fci_map m;
-    memset(&m, 0, sizeof m);
+    fci_map m = FCI_ZERO;
     m.c = c;
     return m;
 }
@@ -4356,19 +4345,18 @@ typedef struct fci_heap {
 } fci_heap;
 
 // There is room for the entry; *n counts it.
-FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry);
+FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry) {
+    size_t i = (*n)++;
+    for (; i > 0 && heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = entry;
+}
+
 // Takes the smallest of *n > 0.
 FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n);
 // How many of n sorted keys, uint32_t or size_t by `size`, `stride` bytes apart, are below `key`.
 FCI_FN size_t fci_below(const void *keys, size_t n, size_t stride, size_t size, uint64_t key);
 
 // ---- private to this section
-
-FCI_FN void fci_heap_push(fci_heap *heap, size_t *n, fci_heap entry) {
-    size_t i = (*n)++;
-    for (; i > 0 && heap[(i - 1) / 2].key > entry.key; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
-    heap[i] = entry;
-}
 
 FCI_FN fci_heap fci_heap_pop(fci_heap *heap, size_t *n) {
     const fci_heap top = heap[0], last = heap[--*n];
@@ -5061,11 +5049,10 @@ FCI_FN void fci_output_guard_input(fci_output_guard *g, const char *input, fc_ou
 FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_output_kind kind,
                                   const char *model, const char *const *inputs, size_t n_inputs,
                                   fc_error *err) {
-    fci_output_guard g;
+    fci_output_guard g = FCI_ZERO;
     if (strcmp(path, "-") == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "-: expected a file to write, got standard output (./- is a file)");
-    memset(&g, 0, sizeof g);
     g.c = g.arena.c = c;
     g.output = path;
     g.err = err;
@@ -6143,8 +6130,7 @@ FCI_FN fc_code fci_tree_build(fci_tree_making *t) {
 
 FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char *text, size_t n,
                               size_t from, const fci_json **root, fc_error *err) {
-    fci_tree_making t;
-    memset(&t, 0, sizeof t);
+    fci_tree_making t = FCI_ZERO;
     *root = NULL;
     arena->c = c;
     fc_code code = fci_json_start(&t.r, arena, text, n, err);
@@ -7265,7 +7251,12 @@ FCI_FN void fci_safetensors_put(fci_buffer *b, const char *name, fc_dtype type, 
                                 const uint64_t *shape, uint64_t bytes, uint64_t *offset);
 // Ends the header, blanks fill it to a multiple of 8 bytes, and writes its length to the first 8
 // bytes, which are there.
-FCI_FN void fci_safetensors_end(fci_buffer *b);
+FCI_FN void fci_safetensors_end(fci_buffer *b) {
+    fci_puts(b, "}");
+    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
+    for (int i = 0; i < 8 && !b->error.code; i++)
+        b->p[i] = (char)(unsigned char)((uint64_t)(b->n - 8) >> (8 * i) & 255);
+}
 
 // ---- private to this section
 
@@ -7507,11 +7498,10 @@ FCI_FN fc_code fci_safetensors_cover(fci_safetensors_pass *p, size_t n) {
 }
 
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err) {
-    fci_safetensors_pass p;
+    fci_safetensors_pass p = FCI_ZERO;
     fci_arena scratch = {&c->context, NULL};
     fci_map own = fci_map_of(&c->context);
     const fci_file *f = &c->files[file];
-    memset(&p, 0, sizeof p);
     p.c = c;
     p.f = f;
     p.file = file;
@@ -7559,13 +7549,6 @@ FCI_FN void fci_safetensors_put(fci_buffer *b, const char *name, fc_dtype type, 
     *offset += bytes;
 }
 
-FCI_FN void fci_safetensors_end(fci_buffer *b) {
-    fci_puts(b, "}");
-    while (b->n % 8 && !b->error.code) fci_puts(b, " ");
-    for (int i = 0; i < 8 && !b->error.code; i++)
-        b->p[i] = (char)(unsigned char)((uint64_t)(b->n - 8) >> (8 * i) & 255);
-}
-
 // >> gguf
 // A GGUF file: keys and tensors, checked when read; the values of keys as numbers and texts.
 
@@ -7587,7 +7570,12 @@ FCI_FN bool fci_kv_scalar(const fci_kv *kv, fci_scalar *s);
 FCI_FN bool fci_kv_u64(const fci_kv *kv, uint64_t *out);
 // Any number.
 FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out);
-FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out);
+FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out) {
+    if (!kv || kv->type != FCI_KV_BOOL) return false;
+    *out = *(const unsigned char *)kv->data != 0;
+    return true;
+}
+
 // A view of the file.
 FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out);
 // FC_ERR_FORMAT: KEY: expected a bool, got type 4 (kv NULL: nothing).
@@ -7854,10 +7842,9 @@ FCI_FN fc_code fci_gguf_keys(fc_container *c, fci_gguf_reader *r, uint64_t n, co
 FCI_FN fc_code fci_gguf_load(fc_container *c, uint32_t file, const fci_kv **kvs, fci_map *keys,
                              fc_error *err) {
     const fci_file *f = &c->files[file];
-    fci_gguf_reader r;
+    fci_gguf_reader r = FCI_ZERO;
     uint64_t n_tensors = 0, n_kvs = 0, end = 0;
     uint32_t align = 32;
-    memset(&r, 0, sizeof r);
     *keys = fci_map_of(&c->context);
     r.f = f;
     r.err = err;
@@ -7944,12 +7931,6 @@ FCI_FN bool fci_kv_f64(const fci_kv *kv, double *out) {
     return true;
 }
 
-FCI_FN bool fci_kv_bool(const fci_kv *kv, bool *out) {
-    if (!kv || kv->type != FCI_KV_BOOL) return false;
-    *out = *(const unsigned char *)kv->data != 0;
-    return true;
-}
-
 FCI_FN bool fci_kv_str(const fci_kv *kv, fci_str *out) {
     if (!kv || kv->type != FCI_KV_STRING) return false;
     *out = fci_sn((const char *)kv->data, (size_t)kv->bytes);
@@ -7994,9 +7975,18 @@ typedef struct fci_keys { // the key-value part of a GGUF file
 } fci_keys;
 
 // Appends `bytes` bytes, little-endian.
-FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes);
+FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes) {
+    char le[8];
+    for (uint32_t i = 0; i < bytes; i++) le[i] = (char)(unsigned char)(value >> (8 * i) & 255);
+    fci_put(b, le, bytes);
+}
+
 // Appends a string with its length.
-FCI_FN void fci_keys_text(fci_buffer *b, fci_str s);
+FCI_FN void fci_keys_text(fci_buffer *b, fci_str s) {
+    fci_keys_number(b, s.n, 8);
+    fci_put(b, s.p, s.n);
+}
+
 // These append a key with one value; of u32 it has to be below 2^32.
 FCI_FN void fci_keys_u32(fci_keys *k, const char *key, uint64_t value);
 FCI_FN void fci_keys_bool(fci_keys *k, const char *key, bool value);
@@ -8008,17 +7998,6 @@ FCI_FN void fci_keys_array(fci_keys *k, const char *key, uint32_t type, uint64_t
 FCI_FN void fci_keys_copy(fci_keys *k, const char *key, const fci_kv *kv);
 
 // ---- private to this section
-
-FCI_FN void fci_keys_number(fci_buffer *b, uint64_t value, uint32_t bytes) {
-    char le[8];
-    for (uint32_t i = 0; i < bytes; i++) le[i] = (char)(unsigned char)(value >> (8 * i) & 255);
-    fci_put(b, le, bytes);
-}
-
-FCI_FN void fci_keys_text(fci_buffer *b, fci_str s) {
-    fci_keys_number(b, s.n, 8);
-    fci_put(b, s.p, s.n);
-}
 
 FCI_FN void fci_keys_begin(fci_keys *k, const char *key, uint32_t type) {
     fci_keys_text(&k->b, fci_s(key));
@@ -8074,7 +8053,10 @@ FCI_FN const fc_tensor *fci_container_own(const fc_container *c, const fc_tensor
 }
 
 // A value of the metadata; NULL: none of that key.
-FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key);
+FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key) {
+    uint32_t i;
+    return fci_map_get(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
+}
 
 // ---- private to this section
 
@@ -8198,8 +8180,7 @@ FCI_FN fc_code fci_container_shards_load(fc_container *c, fci_container_shards *
 
 FCI_FN fc_code fci_container_shards_open(fc_container *c, const char *directory, fci_arena *scratch,
                                          const fci_file *f, fc_error *err) {
-    fci_container_shards s;
-    memset(&s, 0, sizeof s);
+    fci_container_shards s = FCI_ZERO;
     s.by_name.c = &c->context;
     fc_code code = fci_container_shards_load(c, &s, directory, scratch, f, err);
     fci_map_free(&s.by_name);
@@ -8261,8 +8242,7 @@ FCI_FN int fci_container_directory_each(void *user, const char *name) {
 
 FCI_FN fci_container_found fci_container_directory_find(const char *directory, const char *begin,
                                                         const char *end) {
-    fci_container_found f;
-    memset(&f, 0, sizeof f);
+    fci_container_found f = FCI_ZERO;
     f.begin = begin;
     f.end = end;
     fci_platform_list(directory, fci_container_directory_each, &f);
@@ -8339,8 +8319,7 @@ FCI_FN fc_code fci_container_directory_other(fc_container *c, fci_arena *a, cons
         code = fci_container_directory_cache(&c->context, a, directory, err);
     if (code || n_shards) return code;
     const char *hint = fci_container_directory_hint(&c->context, a, directory);
-    fci_container_found stray;
-    memset(&stray, 0, sizeof stray);
+    fci_container_found stray = FCI_ZERO;
     if (listed) stray = fci_container_directory_find(directory, "", ".safetensors");
     return fci_fail(err, not_a_file->code, 0,
                     "%s; expected a file, or a directory with model.safetensors or "
@@ -8352,9 +8331,8 @@ FCI_FN fc_code fci_container_directory_other(fc_container *c, fci_arena *a, cons
 FCI_FN fc_code fci_container_directory_open(fc_container *c, const char *directory,
                                             const fc_error *not_a_file, fc_error *err) {
     fci_arena scratch = {&c->context, NULL};
-    fci_file f;
+    fci_file f = FCI_ZERO;
     bool whole = false, shards = false;
-    memset(&f, 0, sizeof f);
     char *single = fci_path_join(&scratch, directory, "model.safetensors", err);
     char *index =
         single ? fci_path_join(&scratch, directory, "model.safetensors.index.json", err) : NULL;
@@ -8523,11 +8501,6 @@ FINERCUT_API fc_container *fc_container_open_memory(const fc_memory_file *files,
     c.files = files;
     c.n_files = n_files;
     return fci_container_open_with(&c, path, err);
-}
-
-FCI_FN const fci_kv *fci_container_kv(const fc_container *c, const char *key) {
-    uint32_t i;
-    return fci_map_get(&c->by_key, fci_s(key), &i) ? &c->kvs[i] : NULL;
 }
 
 FCI_FN fc_code fci_container_override(fc_container *c, fc_container *over, fc_error *err) {
@@ -10345,7 +10318,10 @@ struct fc_tokenizer {
 };
 
 // The place of the first token whose id is not below `id`; n_tokens: none.
-FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id);
+FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
+    return fci_below(&t->tokens->id, t->n_tokens, sizeof *t->tokens, sizeof id, id);
+}
+
 // FC_ERR_FORMAT, with the offset, where a text is not UTF-8.
 FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err);
 
@@ -10767,7 +10743,7 @@ FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err
 
 FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
                                  unsigned flags, fc_tokens *out, fc_error *err) {
-    fci_tokenizer_run run;
+    fci_tokenizer_run run = FCI_ZERO;
     FCI_EMPTY(out);
     if (fci_need(t && (text || length == 0) && out, "fc_tokenize",
                  "a tokenizer, a text and a place for the ids", err))
@@ -10776,7 +10752,6 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "tokenize: unknown flags %u", flags);
     fc_code code = fci_tokenizer_utf8(text, length, err);
     if (code) return code;
-    memset(&run, 0, sizeof run);
     run.t = t;
     run.err = err;
     run.normal[0].c = run.normal[1].c = &t->context;
@@ -10800,10 +10775,6 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     out->n_sequences = 1;
     out->alloc = t->context.alloc;
     return FC_OK;
-}
-
-FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
-    return fci_below(&t->tokens->id, t->n_tokens, sizeof *t->tokens, sizeof id, id);
 }
 
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
@@ -11571,9 +11542,8 @@ FCI_FN fc_code fci_vocabulary_read_added(fci_vocabulary_loader *l, const fci_jso
     fc_code code = FC_OK;
     const fci_json *item = list ? fci_json_first(list) : NULL;
     for (uint32_t i = 0; list && i < list->count && !code; i++, item = fci_json_next(item)) {
-        fci_tokenizer_added a;
+        fci_tokenizer_added a = FCI_ZERO;
         uint64_t id; // the order of the list counts
-        memset(&a, 0, sizeof a);
         code = fci_json_whole(fci_json_get(item, "id"), "id", 0, UINT32_MAX, &id, l->err);
         if (!code) code = fci_json_text(item, "content", &a.text, l->err);
         if (!code) code = fci_json_flag(item, "single_word", &a.single_word, l->err);
@@ -11791,8 +11761,7 @@ FCI_FN fc_code fci_vocabulary_kv_tokens(fci_vocabulary_loader *l, const fci_kv *
     for (int added = 0; added < 2; added++) {
         at = 0;
         for (uint64_t i = 0; i < tokens->count && !code; i++) {
-            fci_tokenizer_added a;
-            memset(&a, 0, sizeof a);
+            fci_tokenizer_added a = FCI_ZERO;
             if (!fci_kv_next_string(tokens, &at, &a.text))
                 return fci_fail(l->err, FC_ERR_FORMAT, tokens->at,
                                 "tokenizer.ggml.tokens: cannot read token %llu",
@@ -12080,7 +12049,11 @@ FCI_FN fc_code fci_templates_read(fci_templates *t, const fci_json *settings);
 // The next template of a GGUF file; *index starts at 0.
 FCI_FN bool fci_templates_gguf(const fc_container *g, size_t *index, fci_str *name, fci_str *text);
 // The rest of a path through FCI_TEMPLATES_FOLDER, or NULL.
-FCI_FN const char *fci_templates_below(const char *name);
+FCI_FN const char *fci_templates_below(const char *name) {
+    static const char folder[] = FCI_TEMPLATES_FOLDER "/";
+    return strncmp(name, folder, sizeof folder - 1) == 0 ? name + sizeof folder - 1 : NULL;
+}
+
 // Bytes of the name of a template in that folder without ".jinja", and its path; 0: no template.
 FCI_FN size_t fci_templates_path(const char *file, char *path, size_t size);
 // Calls `each` with every name in that folder, which may be missing, until it returns nonzero; then
@@ -12092,11 +12065,6 @@ FCI_FN fc_code fci_templates_list(const fci_context *c, fci_arena *arena, const 
 // ---- private to this section
 
 #define FCI_TEMPLATES_LIMIT ((uint64_t)16 << 20) // bytes of a file
-
-FCI_FN const char *fci_templates_below(const char *name) {
-    static const char folder[] = FCI_TEMPLATES_FOLDER "/";
-    return strncmp(name, folder, sizeof folder - 1) == 0 ? name + sizeof folder - 1 : NULL;
-}
 
 FCI_FN fc_code fci_templates_list(const fci_context *c, fci_arena *arena, const char *model,
                                   int (*each)(void *user, const char *file), void *user,
@@ -12512,9 +12480,8 @@ FCI_FN fc_code fci_respell_tokens(const fci_respell *r, fci_keys *k, fci_respell
 FCI_FN fc_code fci_respell_keys(const fci_respell *r, const fci_json *const settings[3],
                                 fci_keys *k) {
     const fc_tokenizer *t = r->t;
-    fci_respell_list v;
+    fci_respell_list v = FCI_ZERO;
     bool pieces;
-    memset(&v, 0, sizeof v);
     v.ids.c = r->arena->c;
     fc_code code = fci_respell_pre(r, k, &pieces);
     if (!code) code = fci_respell_read(r, &v);
@@ -18829,8 +18796,7 @@ FCI_FN void fci_disk_leave(const fc_model *m, const void *p, uint64_t n) {
 }
 
 FCI_FN fci_disk fci_disk_of(const fc_model *m, uint64_t taken) {
-    fci_disk d;
-    memset(&d, 0, sizeof d);
+    fci_disk d = FCI_ZERO;
     d.m = m;
     d.spare = m->spare - fci_min(taken + m->spare / FCI_DISK_MARGIN, m->spare);
     if (!m->spare || m->config.file_bytes + taken <= m->spare) d.spare = UINT64_MAX;
@@ -18847,15 +18813,13 @@ FCI_FN fci_disk_part fci_disk_sublayer(const fc_model *m, size_t sublayer) {
     const fci_layer *l = &m->layers[sublayer / 2];
     const fci_weight *const all[2][4] = {{&l->q, &l->k, &l->v, &l->o},
                                          {&l->router, &l->gate, &l->up, &l->down}};
-    fci_disk_part part;
-    memset(&part, 0, sizeof part);
+    fci_disk_part part = FCI_ZERO;
     for (size_t i = 0; i < 4; i++) fci_disk_add(&part, all[sublayer % 2][i]);
     return part;
 }
 
 FCI_FN fci_disk_part fci_disk_expert(const fci_expert *e) {
-    fci_disk_part part;
-    memset(&part, 0, sizeof part);
+    fci_disk_part part = FCI_ZERO;
     fci_disk_add(&part, &e->gate);
     fci_disk_add(&part, &e->up);
     fci_disk_add(&part, &e->down);
@@ -19215,9 +19179,8 @@ FCI_FN fc_code fci_identity_every_byte(fci_identity *x, const fc_tensor *t, fc_e
 FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fci_identity_fn look,
                                const fc_watch *watch, uint64_t *hash, fc_error *err) {
     const size_t n = healed ? healed->n_tensors : m->n_tensors;
-    fci_identity x;
+    fci_identity x = FCI_ZERO;
     fc_code code = FC_OK;
-    memset(&x, 0, sizeof x);
     x.m = m;
     fci_watch_begin(&x.watch, watch, "hashing");
     x.hash = healed ? 0 : fci_identity_settings(m);
