@@ -749,6 +749,7 @@ typedef struct fc_calibration { /* which text the plan was made with */
     uint64_t hash;           /* FNV-1a of all ids and lengths */
     char source[128];        /* file name as given, for people */
     uint32_t date;           /* that its conversations tell (fc_chat_date); 0: none */
+    char given[192];         /* the flags of the finercut program that give it; "": not known */
 } fc_calibration;
 
 typedef struct fc_plan_model { /* the model the plan belongs to */
@@ -873,6 +874,7 @@ typedef struct fc_ranks {
 typedef struct fc_prune_desc {
     const fc_tokens *calibration; /* required; for nll, sequences of at least 2 tokens */
     const char *calibration_name; /* recorded in the plan; NULL = "tokens" */
+    const char *calibration_given; /* recorded as fc_calibration.given, if it fits; NULL = "" */
     fc_metric metric;
     fc_candidates candidates;
     fc_search search;
@@ -885,6 +887,7 @@ typedef struct fc_prune_desc {
     const fc_tokens *evaluation; /* of `until` by perplexity: as fc_eval_perplexity takes them, run
                                     once for the whole model and once after every step; else NULL */
     const char *evaluation_name; /* recorded; NULL = "tokens" */
+    const char *evaluation_given; /* as calibration_given */
     fc_unit per;          /* PARAMS, BYTES, TIME: fc_plan_rate decides what goes; 0: the distance */
     const char *keep;     /* never removed: "attn.0,ffn.0-3,block.29"; NULL: nothing */
     const fc_plan *resume; /* steps already done by the same settings: kept, not computed again;
@@ -1521,6 +1524,7 @@ typedef struct fc_study_desc {
                                      a symbolic link is FC_ERR_ARGUMENT */
     const fc_tokens *calibration; /* required; sequences of at least 2 tokens */
     const char *calibration_name; /* recorded; NULL = "tokens" */
+    const char *calibration_given; /* as in fc_prune_desc */
     const fc_tokens *eval;        /* required; the perplexity of it is the quality */
     uint32_t date;                /* that conversations tell (fc_chat_date): recorded; 0 = none */
     const fc_task_desc *tasks;    /* NULL = none; what they lose is another quality */
@@ -23454,6 +23458,7 @@ static const fci_form_field fci_form_fields[] = {
     {"calibration", "length", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.length), 0, UINT32_MAX},
     {"calibration", "hash", FCI_PLAN_HASH, false, FCI_PLAN_AT(calibration.hash), 0, 0},
     {"calibration", "date", FCI_PLAN_U32, false, FCI_PLAN_AT(calibration.date), 0, FCI_DATES - 1},
+    {"calibration", "given", FCI_PLAN_TEXT, false, FCI_PLAN_AT(calibration.given), 0, 191},
     {"evaluation", "source", FCI_PLAN_TEXT, false, FCI_PLAN_AT(evaluation.source), 0, 127},
     {"evaluation", "n_sequences", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.n_sequences), 1,
      UINT32_MAX},
@@ -23461,6 +23466,7 @@ static const fci_form_field fci_form_fields[] = {
      UINT64_MAX},
     {"evaluation", "length", FCI_PLAN_U32, true, FCI_PLAN_AT(evaluation.length), 1, UINT32_MAX},
     {"evaluation", "hash", FCI_PLAN_HASH, true, FCI_PLAN_AT(evaluation.hash), 0, 0},
+    {"evaluation", "given", FCI_PLAN_TEXT, false, FCI_PLAN_AT(evaluation.given), 0, 191},
     {"evaluation", "perplexity", FCI_PLAN_REAL, true, FCI_PLAN_AT(perplexity), 0, 0},
     {"cost", "lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.lanes), 0, 0},
     {"cost", "exhaustive_lanes", FCI_PLAN_REAL, false, FCI_PLAN_AT(cost.exhaustive_lanes), 0, 0},
@@ -23550,8 +23556,10 @@ FCI_FN void fci_form_put_fields(fci_buffer *b, const char *section, const fc_pla
     if (inner) fci_json_put(b, "%s: {", section);
     for (size_t i = 0; i < FCI_PLAN_N_FIELDS; i++) {
         if (strcmp(fci_form_fields[i].section, section) != 0) continue;
+        const char *at = (const char *)info + fci_form_fields[i].at;
         if (fci_form_fields[i].at == FCI_PLAN_AT(calibration.date) && !info->calibration.date)
             continue;
+        if (strcmp(fci_form_fields[i].name, "given") == 0 && !*at) continue;
         fci_json_put(b, inner ? ", " : "  ");
         fci_form_put_field(b, &fci_form_fields[i], info);
         fci_puts(b, inner ? "" : ",\n");
@@ -26315,7 +26323,8 @@ FCI_FN void fci_search_close(fci_search *s) {
     if (s->judge.m) fci_perplexity_close(&s->judge);
 }
 
-FCI_FN void fci_search_tokens(const fc_tokens *t, const char *name, fc_calibration *c) {
+FCI_FN void fci_search_tokens(const fc_tokens *t, const char *name, const char *given,
+                              fc_calibration *c) {
     c->n_sequences = (uint32_t)t->n_sequences;
     c->n_positions = fci_tokens_count(t);
     for (size_t i = 0; i < t->n_sequences; i++)
@@ -26323,6 +26332,9 @@ FCI_FN void fci_search_tokens(const fc_tokens *t, const char *name, fc_calibrati
     c->hash = fci_tokens_hash(t);
     if (!name) name = "tokens";
     fci_utf8_clean(c->source, sizeof c->source, name, strlen(name));
+    if (!given) given = "";
+    fci_utf8_clean(c->given, sizeof c->given, given, strlen(given));
+    if (strcmp(c->given, given) != 0) c->given[0] = 0; // a part of them would mislead
 }
 
 FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_plan_info *info) {
@@ -26343,7 +26355,8 @@ FCI_FN void fci_search_describe(const fc_model *m, const fc_prune_desc *d, fc_pl
     if (d->search == FC_SEARCH_CONFIDENT)
         info->confidence = d->confidence > 0 ? d->confidence : FCI_SEARCH_CONFIDENCE;
     if (d->search == FC_SEARCH_RANDOM || d->search == FC_SEARCH_CONFIDENT) info->seed = d->seed;
-    fci_search_tokens(d->calibration, d->calibration_name, &info->calibration);
+    fci_search_tokens(d->calibration, d->calibration_name, d->calibration_given,
+                      &info->calibration);
     info->calibration.date = d->date;
 }
 
@@ -26480,6 +26493,8 @@ FCI_FN fc_code fci_search_resume(fc_plan *p, const fc_prune_desc *d, const fc_mo
     p->info.cost.seconds = b->cost.seconds;
     p->info.margin = b->margin;
     if (!p->info.calibration.date) p->info.calibration.date = b->calibration.date;
+    if (!p->info.calibration.given[0])
+        memcpy(p->info.calibration.given, b->calibration.given, sizeof b->calibration.given);
     // seconds are those of the old plan, so that the rest of the search is the same anywhere
     return b->costs[FC_UNIT_TIME] ? fci_search_costs(p, FC_UNIT_TIME, b->costs[FC_UNIT_TIME], err)
                                   : FC_OK;
@@ -26630,7 +26645,8 @@ FCI_FN fc_code fci_search_weigh(fci_search *s, bool run, fc_error *err) {
     info->per = s->desc->per;
     if (info->until.unit != FC_UNIT_PERPLEXITY) return fci_search_can(s, err);
     if (!run) return FC_OK;
-    fci_search_tokens(s->desc->evaluation, s->desc->evaluation_name, &info->evaluation);
+    fci_search_tokens(s->desc->evaluation, s->desc->evaluation_name, s->desc->evaluation_given,
+                      &info->evaluation);
     code = fci_search_judge_past(s, err);
     if (code) info->until.unit = FC_UNIT_NONE; // no plan has the wish without what it goes by
     if (code) info->until.most = 0;
@@ -36402,11 +36418,13 @@ FCI_FN void fci_page_heat_map(fci_page *g, const fci_page_plan *p) {
 
 // ---- the commands
 
+// What a shell does nothing with.
+static const char fci_page_plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                     "0123456789_-./:,%+=@";
+
 // A word for a shell, in quotes where it needs them.
 FCI_FN void fci_page_word(fci_buffer *b, const char *word) {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "_-./:,%+=@";
-    const bool quote = !*word || word[strspn(word, plain)];
+    const bool quote = !*word || word[strspn(word, fci_page_plain)];
     fci_puts(b, quote ? " '" : " ");
     for (const char *p = word; *p; p++) {
         if (*p == '\'') fci_puts(b, "'\\''");
@@ -36420,17 +36438,28 @@ FCI_FN void fci_page_flag(fci_buffer *b, const char *flag, const char *value) {
     fci_page_word(b, value);
 }
 
+// Flags as a plan tells them, where they are words that fci_page_word could have written: a plan
+// from elsewhere makes nobody run anything else. Or the flag alone, for what is not known.
+FCI_FN void fci_page_given(fci_buffer *b, const char *flag, const char *given) {
+    bool quoted = false, good = strncmp(given, "--", 2) == 0;
+    for (const char *p = given; *p && good; p++) {
+        if (*p == '\'') quoted = !quoted;
+        else if (!quoted && p[0] == '\\' && p[1] == '\'') p++;
+        else good = quoted ? (unsigned char)*p >= 0x20 : *p == ' ' || strchr(fci_page_plain, *p);
+    }
+    if (good && !quoted) fci_putf(b, " %s", given);
+    else fci_putf(b, " --%s ...", flag);
+}
+
 // As finercut prune would be called for this plan.
 FCI_FN void fci_page_command(fci_buffer *b, const fc_plan *p) {
     const fc_plan_info *info = &p->info;
     char text[64];
     fci_puts(b, "finercut prune");
     fci_page_word(b, info->model.name);
-    fci_page_flag(b, "text", fci_base_name(info->calibration.source));
+    fci_page_given(b, "text", info->calibration.given);
     fci_form_date(text, info->calibration.date);
     if (info->calibration.date) fci_page_flag(b, "date", text);
-    fci_putf(b, " --samples %lu --length %lu", (unsigned long)info->calibration.n_sequences,
-             (unsigned long)info->calibration.length);
     fci_page_flag(b, "metric", fc_metric_name(info->metric));
     fci_page_flag(b, "candidates", fc_candidates_name(info->candidates));
     fci_page_flag(b, "search", fc_search_name(info->search));
@@ -36447,6 +36476,8 @@ FCI_FN void fci_page_command(fci_buffer *b, const fc_plan *p) {
     if (info->keep) fci_page_flag(b, "keep", info->keep);
     if (info->until.unit)
         fci_page_flag(b, "until", fc_budget_text(&info->until, text, sizeof text));
+    if (info->until.unit == FC_UNIT_PERPLEXITY)
+        fci_page_given(b, "eval-text", info->evaluation.given);
     if (info->per) fci_page_flag(b, "per", fc_unit_name(info->per));
     fci_putf(b, " --remove %llu\n", (unsigned long long)info->n_steps);
 }
@@ -37056,6 +37087,7 @@ FCI_FN fc_code fci_study_arm_of(fc_study *s, const fci_study_row *row, fc_metric
     if (fci_study_name(s, row, row->name ? number : (uint32_t)metric, a)) return FC_ERR_MEMORY;
     a->prune.calibration = s->d.calibration;
     a->prune.calibration_name = s->d.calibration_name;
+    a->prune.calibration_given = s->d.calibration_given;
     a->prune.date = s->d.date;
     a->prune.metric = metric;
     a->prune.candidates = row->candidates;

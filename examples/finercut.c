@@ -111,6 +111,7 @@ typedef struct session { // what a command works with; zeroed and closed by `run
     fc_tasks *tasks;
 #endif
     char source[128];   // what a plan calls its calibration
+    char given[2048], judged_given[2048]; // the flags of it and of --eval-text, behind a space
     fc_output *claimed; // while it is open, no other run writes there
     time_t spoke;       // when the last line of progress was written
     uint8_t *mask;    // of the first n_steps steps of the plan; NULL: the model's own
@@ -1668,6 +1669,43 @@ static const char *source_name(const char *path) {
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
+static const char *base_name(const char *path) {
+    for (const char *p = path; *p; p++)
+        if (*p == '/' || *p == '\\') path = p + 1;
+    return path;
+}
+
+// A word as a shell takes it, after a space: at most 4 bytes for each and 3; returns its end.
+static char *put_word(char *to, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-./:,%+=@";
+    const char *quote = *word && !word[strspn(word, plain)] ? "" : "'";
+    to += sprintf(to, " %s", quote);
+    for (; *word; word++)
+        if (*word == '\'') to += sprintf(to, "'\\''");
+        else *to++ = *word;
+    return to + sprintf(to, "%s", quote);
+}
+
+// Which flags give what plans are made with, files without their folders; not for very long names.
+static void tell_given(session *s) {
+    const options *o = s->o;
+    const int seeded = o->search == FC_SEARCH_RANDOM || o->search == FC_SEARCH_CONFIDENT;
+    const char *file = o->text ? o->text : o->tokens ? o->tokens : "", *field = o->field;
+    char *p = s->given;
+    if (o->measured && 4 * strlen(base_name(o->measured)) + 20 < sizeof s->judged_given)
+        put_word(s->judged_given + sprintf(s->judged_given, " --eval-text"),
+                 base_name(o->measured));
+    if (4 * (strlen(base_name(file)) + (field ? strlen(field) : 0)) + 200 > sizeof s->given) return;
+    if (*file) p = put_word(p + sprintf(p, o->text ? " --text" : " --tokens"), base_name(file));
+    if (field) p = put_word(p + sprintf(p, " --field"), field);
+    if (o->text) p += sprintf(p, " --samples %lu", (unsigned long)o->samples);
+    if (o->own) p += sprintf(p, " --own %lu", (unsigned long)o->own);
+    if (o->text || o->own) p += sprintf(p, " --length %lu", (unsigned long)o->length);
+    if (o->own && !seeded) // else the plan has it
+        sprintf(p, " --seed %llu", (unsigned long long)o->seed);
+}
+
 static void try_model(session *s) {
     fc_model_desc desc = {0};
     desc.env = s->env;
@@ -2533,11 +2571,12 @@ static fc_code write_own(session *s, fc_tokens *own) {
 }
 #endif
 
-// Appends what the model writes itself to the calibration, and says so in its name.
+// Appends what the model writes itself to the calibration, and tells where all of it is from.
 static int add_own(session *s) {
     const options *o = s->o;
     const char *text = o->text ? o->text : o->tokens;
     snprintf(s->source, sizeof s->source, "%s", text ? source_name(text) : "");
+    tell_given(s);
 #ifndef FINERCUT_NO_GENERATE
     const size_t n = strlen(s->source);
     fc_tokens own, all;
@@ -2564,6 +2603,8 @@ static fc_prune_desc prune_desc(const session *s) {
     fc_prune_desc d = {0};
     d.calibration = &s->tokens;
     d.calibration_name = s->source;
+    d.calibration_given = s->given[0] ? s->given + 1 : NULL; // behind its space
+    d.evaluation_given = s->judged_given[0] ? s->judged_given + 1 : NULL;
     d.date = s->day;
     d.metric = (fc_metric)o->metric;
     d.candidates = (fc_candidates)o->candidates;
@@ -3076,9 +3117,7 @@ typedef struct evaluation { // of one set of removed sublayers
 
 // Of what was measured: its name without folders, and how it was cut.
 static void put_source_json(const session *s) {
-    const char *name = source_name(s->o->text ? s->o->text : s->o->tokens), *p = name;
-    for (; *p; p++)
-        if (*p == '/' || *p == '\\') name = p + 1;
+    const char *name = base_name(source_name(s->o->text ? s->o->text : s->o->tokens));
     fputs("\"source\":", stdout);
     put_json_text(name, strlen(name));
     if (s->o->text && s->tokens.n_sequences)
@@ -4620,12 +4659,7 @@ static char *command_line(const session *s) {
             w += f->type && !strchr(*w, '='); // its value
             continue;
         }
-        const int plain = **w && !strpbrk(*w, " \t\n\r\v\f'\"\\$`!*?[]{}()<>|&;#~");
-        p += sprintf(p, "%s", plain ? " " : " '");
-        for (const char *c = *w; *c; c++)
-            if (*c == '\'') p += sprintf(p, "'\\''");
-            else *p++ = *c;
-        p += sprintf(p, "%s", plain ? "" : "'");
+        p = put_word(p, *w);
     }
     return line;
 }
@@ -4715,6 +4749,8 @@ static int run_study(session *s) {
     d.folder = o->output;
     d.calibration = &s->tokens;
     d.calibration_name = source_name(o->text);
+    tell_given(s);
+    d.calibration_given = s->given[0] ? s->given + 1 : NULL;
     d.date = s->day;
     d.eval = &measured;
     d.tasks = o->tasks.n ? s->asked : NULL;

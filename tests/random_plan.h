@@ -58,6 +58,7 @@ static fc_plan *make_plan(const fc_env *env, fc_candidates candidates, uint32_t 
     p->info.margin = 4.25;
     p->info.seed = UINT64_MAX - steps;
     strcpy(p->info.calibration.source, "dir/wiki & <text>.txt");
+    strcpy(p->info.calibration.given, "--text 'wiki & <text>.txt' --samples 10");
     p->info.calibration.n_sequences = 10;
     p->info.calibration.n_positions = 2560;
     p->info.calibration.length = 256;

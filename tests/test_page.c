@@ -163,6 +163,31 @@ static void check_scores(const char *html, const fc_plan *p) {
         }
 }
 
+static void check_given(fc_plan *p) { // as flags, if they are nothing else
+    static const char *const rows[][2] = {
+        {"--text a.txt --samples 2", "tiny --text a.txt --samples 2 --metric"},
+        {"--text 'a b'\\''<c>.txt'", "tiny --text &#39;a b&#39;\\&#39;&#39;&lt;c&gt;.txt&#39; --m"},
+        {"--own 256 --length 8 --seed 1", "tiny --own 256 --length 8 --seed 1 --metric"},
+        {"--text a; rm b", "tiny --text ... --metric"},
+        {"--text $(b)", "tiny --text ... --metric"},
+        {"--text 'a", "tiny --text ... --metric"},
+        {"--text 'a\nb'", "tiny --text ... --metric"},
+        {"; b", "tiny --text ... --metric"}};
+    char *const given = p->info.calibration.given;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(given, sizeof p->info.calibration.given, "%s", rows[i][0]);
+        T_OK(strstr(draw_plan(p), rows[i][1]) != NULL, "%s", rows[i][0]);
+    }
+    const fc_budget until = p->info.until;
+    p->info.until.unit = FC_UNIT_PERPLEXITY;
+    p->info.until.most = 1.25;
+    T_OK(strstr(draw_plan(p), "--until perplexity:1.25 --eval-text ... --remove 4\n"), "not known");
+    strcpy(p->info.evaluation.given, "--eval-text e.txt");
+    T_OK(strstr(draw_plan(p), ":1.25 --eval-text e.txt --remove 4\n"), "a text that is measured");
+    p->info.until = until;
+    *given = 0;
+}
+
 static void test_plan(void) {
     fc_plan *p = fc_plan_load(PLAN, NULL, &err);
     if (!T_OK(p != NULL, "%s", err.msg)) return;
@@ -182,15 +207,15 @@ static void test_plan(void) {
     T_OK(strstr(html, "step 3, removed ffn.4, distance 0.06") &&
              strstr(html, "<td>4</td><td class='t'><bdi>ffn.3</bdi></td><td>0.45</td>"),
          "the curve and its table");
-    T_OK(strstr(html, "finercut prune tiny --text wiki.txt --samples 10 --length 256 "
-                      "--metric js --candidates sublayers --search race --last 66.666667% "
-                      "--remove 4\n"),
-         "the command");
+    T_OK(strstr(html, "finercut prune tiny --text ... --metric js --candidates sublayers "
+                      "--search race --last 66.666667% --remove 4\n"),
+         "the command, without what is not known of the text");
     char *first = (char *)malloc(page.length + 1), advice[512];
     memcpy(first, html, page.length + 1);
     T_OK(strcmp(draw_plan(p), first) == 0, "drawn twice, two pages");
     T_OK(strstr(first, fc_plan_advice(p, advice, sizeof advice)) && strlen(advice) > 80,
          "the advice: %s", advice);
+    check_given(p);
     p->info.n_steps = 0;
     T_OK(strstr(draw_plan(p), "0 of 12") && !*fc_plan_advice(p, advice, sizeof advice), "no steps");
     uint64_t parameters[12] = {9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 9, 9}; // a model without attn.2, ffn.3
@@ -560,6 +585,7 @@ static void test_hostile(void) {
         snprintf(p->info.model.name, sizeof p->info.model.name, "%s", name);
         snprintf(p->info.model.architecture, sizeof p->info.model.architecture, "%.31s", name);
         snprintf(p->info.calibration.source, sizeof p->info.calibration.source, "%s", name);
+        snprintf(p->info.calibration.given, sizeof p->info.calibration.given, "--text %s", name);
         const char *html = draw(&desc);
         const size_t now[] = {count(html, "<"), count(html, "'"), count(html, "\"")};
         if (i == 0) tags = now[0], quotes = now[1], marks = now[2];

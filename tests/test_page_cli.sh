@@ -31,7 +31,7 @@ along one.json 0,1,3 >quality.json
 along two.json 1 >blocks.json
 t_ok "one plan" report 0 one.json -o one.html
 t_ok "what is on it" has one.html '<h1><bdi>llama_f16_sharded</bdi></h1>' 'removed at step 3' \
-    'finercut prune llama_f16_sharded' 'parameters removed'
+    'finercut prune llama_f16_sharded --tokens tokens.json --metric js' 'parameters removed'
 sed 's/"calibration": {/&"date": 20240726, /' one.json >dated.json
 t_ok "a plan of a day" report 0 dated.json -o dated.html
 t_ok "tells it" has dated.html '--date 2024-07-26 --'
@@ -70,8 +70,42 @@ t_ok "are told apart" has names.html '<h2><bdi>w1/private/plan</bdi></h2>' \
     '<h2><bdi>w2/private/plan</bdi></h2>' '<h2><bdi>w2/private/plan (2)</bdi></h2>'
 sed 's|"source": "tokens.json"|"source": "/home/me/text.txt"|' one.json >private.json
 t_ok "a text in a folder" report 0 private.json -o private.html
-t_ok "is named without it" sh -c 'grep -q -- "--text text.txt" private.html &&
+t_ok "is named without it" sh -c 'grep -q "on <bdi>text.txt<" private.html &&
     ! grep -q /home/me private.html'
+# What the page says to call makes the plan again.
+demo=$top/examples/demo
+head -c 3000 "$demo/calibration.txt" >"it's a.txt"
+head -c 2000 "$demo/heldout.txt" >held.txt
+steps() {
+    grep '"given"\|"step"' "$1"
+}
+again() { # COMMAND ARGUMENT...: what makes a plan, and what its page calls
+    want=$1
+    shift
+    rm -f demo.json new.json
+    "$finercut" prune "$demo" "$@" --quiet -o demo.json && "$finercut" report demo.json \
+        --force -o demo.html || return 1
+    called=$(sed -n "/finercut prune demo/{s/.*<code>//; s/&#39;/'/g; p;}" demo.html)
+    case $called in
+    "finercut prune demo $want"*) ;;
+    *) echo "got $called" && return 1 ;;
+    esac
+    eval "\"\$finercut\" prune \"\$demo\" ${called#finercut prune demo } --quiet -o new.json" &&
+        [ "$(steps new.json)" = "$(steps demo.json)" ]
+}
+t_ok "of a text" again "--text 'it'\\''s a.txt' --samples 2 --length 16 --metric js --candidates \
+sublayers --search race --until perplexity:9 --eval-text held.txt --remove 1" --text "it's a.txt" \
+    --samples 2 --length 16 --until-perplexity 9 --eval-text held.txt --remove 1
+t_ok "of own tokens" again "--own 16 --length 8 --seed 3 --metric" --own 16 --length 8 --seed 3 \
+    --remove 1
+t_ok "and confident" again "--text held.txt --samples 1 --own 16 --length 8 --metric" --text \
+    held.txt --samples 1 --own 16 --length 8 --seed 3 --search confident --remove 1
+t_ok "goes on" "$finercut" prune "$demo" --text held.txt --samples 1 --own 16 --length 8 --seed 3 \
+    --search confident --remove 2 --resume --quiet -o demo.json
+t_ok "with it" grep -q '"given": "--text held.txt --samples 1 --own 16 --length 8"' demo.json
+sed 's/"given": "[^"]*"/"given": "--text a\\nb; c"/' one.json >hostile.json
+t_ok "other flags than none" report 0 hostile.json -o hostile.html
+t_ok "are not told" has hostile.html 'finercut prune llama_f16_sharded --text ... --metric'
 t_ok "nothing there" t_says 1 "nothing\.json" report one.json nothing.json -o no.html
 t_ok "nothing is written" [ ! -e no.html ]
 t_ok "a picture is of one plan" t_says 2 "expected one plan\.json, got \"two\.json\" too" \

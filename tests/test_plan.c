@@ -35,6 +35,7 @@ static int same_plan(const fc_plan *a, const fc_plan *b, size_t steps) {
         !same_real(x->margin, y->margin))
         return 0;
     if (strcmp(x->calibration.source, y->calibration.source) ||
+        strcmp(x->calibration.given, y->calibration.given) ||
         x->calibration.n_sequences != y->calibration.n_sequences ||
         x->calibration.n_positions != y->calibration.n_positions ||
         x->calibration.length != y->calibration.length ||

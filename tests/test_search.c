@@ -659,6 +659,7 @@ static void test_resume(const char *path, fc_search search) {
     desc.calibration = &t;
     desc.search = search;
     desc.date = 20240726;
+    desc.calibration_given = "--text 'a b'";
     desc.watch.progress = stop_at;
     desc.watch.user = &stop;
     fc_plan *part = fc_prune(m, &desc, &err);
@@ -673,8 +674,10 @@ static void test_resume(const char *path, fc_search search) {
     stop.at_step = 1000;
     stop.done = 0;
     desc.resume = part;
+    desc.calibration_given = NULL;
     fc_plan *resumed = fc_prune(m, &desc, &err);
     if (T_OK(resumed && whole, "resumed: %s", err.msg)) {
+        T_OK(strcmp(fc_plan_about(resumed)->calibration.given, "--text 'a b'") == 0, "its flags");
         same_plan("resumed", resumed, whole);
         same_scores(resumed, whole);
     }
