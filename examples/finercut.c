@@ -1552,8 +1552,14 @@ static void on_interrupt(int signal_number) {
     _Exit(STATUS_FAILED);
 }
 
-static fc_code read_file(session *s, const char *path, fc_text *file) {
+// Before what may last, or never end, while nothing is begun that an interrupt would leave undone.
+static void begin_wait(void) {
     waiting = 1;
+    if (interrupted) on_interrupt(interrupted);
+}
+
+static fc_code read_file(session *s, const char *path, fc_text *file) {
+    begin_wait();
     fc_code code = fc_file_read(path, &s->env, file, &s->err);
     waiting = 0;
     return code;
@@ -1862,12 +1868,10 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
 }
 #endif
 
-// Reads --text: *file, or, where chats->ids is not NULL then, conversations.
+// What is in *file, of --text: prose, or then chats->ids is not NULL, conversations.
 static int read_source(session *s, fc_text *file, fc_tokens *chats) {
     const options *o = s->o;
     const char *path = o->text, *name = source_name(path);
-    memset(chats, 0, sizeof *chats);
-    if (read_file(s, path, file)) return failed(s);
     int status = check_text(name, file, 0);
     if (status) return status;
     if (ends_with(path, ".jsonl") || ends_with(path, ".ndjson") ||
@@ -1887,12 +1891,15 @@ static int read_source(session *s, fc_text *file, fc_tokens *chats) {
 
 static int read_text(session *s, cut_fn cut) {
     fc_text file = {0};
-    fc_tokens chats;
+    fc_tokens chats = {0};
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
     if (!t) return failed(s);
     fc_code code = FC_OK;
-    const int status = read_source(s, &file, &chats);
+    int status = read_file(s, s->o->text, &file) ? failed(s) : STATUS_OK;
+    begin_wait();
+    if (!status) status = read_source(s, &file, &chats);
     if (!status) code = cut(s, t, &file, chats.ids ? &chats : NULL);
+    waiting = 0;
     fc_text_free(&file);
     fc_tokens_free(&chats);
     if (status) return status;
@@ -3428,7 +3435,7 @@ static int run_eval(session *s) {
 #  endif
         if (s->o->chat && !chat) return failed(s);
         for (int i = 0; i < n_tasks(s); i++) s->asked[i].chat = chat;
-        waiting = 1; // a task may come by a pipe, and nothing is begun
+        begin_wait(); // a task may come by a pipe
         s->tasks = fc_tasks_open(s->model, s->asked, (size_t)n_tasks(s), &s->err);
         waiting = 0;
 #  ifndef FINERCUT_NO_CHAT
@@ -3935,8 +3942,7 @@ static int read_line(const char *what, char **line, size_t *n, int *there) {
     int c = 0, status = STATUS_OK;
     *n = 0;
     *line = NULL;
-    waiting = 1;
-    if (interrupted) on_interrupt(interrupted);
+    begin_wait();
     for (;;) {
         c = getchar();
         if (c == EOF || c == '\n') break;
@@ -4689,7 +4695,7 @@ static int study_progress(void *user, const fc_progress *p) {
 
 static int study(session *s, const fc_study_desc *desc) {
     char message[1024];
-    waiting = 1;
+    begin_wait();
     fc_study *study = fc_study_open(s->model, desc, &s->err);
     waiting = 0;
     size_t n;
