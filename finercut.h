@@ -11878,10 +11878,9 @@ FCI_FN fc_code fci_vocabulary_kv_named(fci_vocabulary_loader *l, const fci_kv *p
         *adds_bos = p->adds_bos;
         return code;
     }
-    return fci_fail(
-        l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
-        "tokenizer.ggml.pre \"%s\" is not supported; known: %s (token ids need no tokenizer)",
-        fci_show(name, &shown), known);
+    return fci_fail(l->err, FC_ERR_UNSUPPORTED, pre ? pre->at : 0,
+                    "tokenizer.ggml.pre \"%s\" is not supported; known: %s",
+                    fci_show(name, &shown), known);
 }
 
 FCI_FN fc_code fci_vocabulary_kv_pipeline(fci_vocabulary_loader *l, const fc_container *g,
@@ -11993,6 +11992,29 @@ FCI_FN fc_tokenizer *fci_vocabulary_open_json(const fci_context *c, const char *
     return t;
 }
 
+// What to do in a folder without tokenizer.json.
+FCI_FN fc_code fci_vocabulary_none(const fci_context *c, fci_arena *a, const char *folder,
+                                   fc_error *err) {
+    static const char *const others[] = {"tokenizer.model", "vocab.json",     "vocab.txt",
+                                         "spiece.model",    "tiktoken.model", "tekken.json"};
+    bool there = false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        const char *path = fci_path_join(a, folder, others[i], err);
+        fc_code code = path ? fci_file_there(c, path, &there, err) : FC_ERR_MEMORY;
+        if (code) return code;
+        if (there)
+            return fci_fail(err, FC_ERR_IO, 0,
+                            "%s/tokenizer.json: cannot open: %s; the folder holds %s: make "
+                            "tokenizer.json of it with transformers "
+                            "(AutoTokenizer.from_pretrained(...).save_pretrained(...))",
+                            folder, strerror(ENOENT), others[i]);
+    }
+    return fci_fail(err, FC_ERR_IO, 0,
+                    "%s/tokenizer.json: cannot open: %s; the folder holds no tokenizer at all: add "
+                    "the file from where the model is from",
+                    folder, strerror(ENOENT));
+}
+
 FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *path,
                                              fc_error *err) {
     fci_arena arena = {c, NULL};
@@ -12004,8 +12026,9 @@ FCI_FN fc_tokenizer *fci_tokenizer_open_with(const fci_context *c, const char *p
     int error = fci_input_open(c, path, &file, &size);
     if (!error) fci_input_close(c, file);
     if (inner && fci_file_there(c, inner, &there, err)) inner = NULL;
-    // for a directory without one, the error names the missing file
-    if (inner && (error == EISDIR || there)) path = inner;
+    if (inner && error == EISDIR && !there && fci_vocabulary_none(c, &arena, path, err))
+        inner = NULL;
+    if (inner && there) path = inner;
     if (inner)
         t = fci_vocabulary_is_gguf(c, path) ? fci_vocabulary_open_gguf(c, path, err)
                                             : fci_vocabulary_open_json(c, path, err);

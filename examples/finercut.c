@@ -1893,6 +1893,8 @@ static int read_text(session *s, cut_fn cut) {
     fc_text file = {0};
     fc_tokens chats = {0};
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
+    if (!t && s->err.code != FC_ERR_MEMORY)
+        return fail("%s; token ids need no tokenizer: --tokens FILE takes them", s->err.msg);
     if (!t) return failed(s);
     fc_code code = FC_OK;
     int status = read_file(s, s->o->text, &file) ? failed(s) : STATUS_OK;

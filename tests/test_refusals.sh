@@ -197,6 +197,26 @@ sed 's/"tie_word_embeddings": *true/"tie_word_embeddings": false/' "$model/confi
     >m/config.json
 t_ok "no output matrix" says 1 '"tie_word_embeddings": true' info m
 
+# ---- tokenizers
+echo text >words.txt
+ids='; token ids need no tokenizer: --tokens FILE takes them$'
+for file in '' tekken.json vocab.json tokenizer.model; do
+    copy "$model"
+    hint='holds no tokenizer at all: add the file'
+    [ -z "$file" ] || hint="holds $file: make tokenizer.json .*AutoTokenizer.*save_pretrained"
+    [ -z "$file" ] || echo >m/$file
+    t_ok "a folder with ${file:-no tokenizer}: eval" \
+        says 1 "m/tokenizer.json: cannot open: No such file.*$hint.*$ids" eval m --text words.txt
+    t_ok "tokenize" says 1 "$hint" tokenize m --text words.txt
+    t_ok "info" says 0 "" info m
+done
+LC_ALL=C sed 's/smollm/smollq/' "$data/llama_f16.gguf" >pre.gguf
+for command in eval "prune --remove 1"; do
+    # shellcheck disable=SC2086
+    t_ok "an unknown pre: ${command%% *}" says 1 "\"smollq\" is not supported.*$ids" \
+        $command pre.gguf --text words.txt
+done
+
 # ---- texts
 prune() {
     says "$1" "$2" prune "$demo" --text "$3" --remove 1 --force --samples 1 --length 32 -o p.json
