@@ -1375,7 +1375,8 @@ typedef struct fc_heal_desc {
     int scale;             /* 1: only a factor for each projection is fitted; the ridge is 0 then */
     fc_dtype type;         /* F32, F16 or BF16; 0 = as stored, of blocks F16 */
     const char *path;      /* required: healed.safetensors; PATH.partial is a checkpoint */
-    int resume;            /* go on from the checkpoint, if there is one */
+    int resume;            /* go on from the checkpoint, if there is one; a whole result of the
+                              same settings stays as it is */
     const char *const *inputs; /* files that are never written over (fc_output_check) */
     size_t n_inputs;
     fc_watch watch;        /* called at least after every sublayer */
@@ -29585,6 +29586,8 @@ enum {
 };
 #define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given,
 #define FCI_HEAL_KEPT ((uint64_t)1 << 30) // of a sublayer's X
+#define FCI_HEAL_OWN "finercut.heal.own"  // a checkpoint's tensor of own tokens
+#define FCI_HEAL_HELDOUT "finercut.heal.heldout."
 #ifndef FCI_HEAL_PAUSE                    // tests have another
 #  define FCI_HEAL_PAUSE 60.0             // seconds between checkpoints, at least
 #endif
@@ -29618,9 +29621,13 @@ typedef struct fci_heal {
     const char *partial; // path of the checkpoint
     void *claims[2];     // temporaries of the result and of the checkpoint, held to the end
     fc_tokens tokens;    // the text's, then own ones; held out ones last
+    fc_tokens own;       // as they were written, for the checkpoint
+    fc_container *there; // what `resume` found, until it is read; whole: it is the result
+    const char *there_path;
+    bool whole;
     size_t n_fit;        // sequences to fit by, the first ones
     size_t n_sequences, n_tokens; // in all, known before own ones are written
-    size_t n_own;        // tokens of own ones
+    size_t n_own, own_length; // tokens of own ones, of each
     size_t longest, chunk; // tokens: of a sequence, of a chunk at most
     uint8_t *only;       // [2 * n_blocks]: the mask of one sublayer
     fci_lane *lanes;
@@ -29660,7 +29667,7 @@ typedef struct fci_heal {
     fci_heal_tensor *tensors;
     size_t n_tensors;
     fci_heal_key keys[24];
-    size_t n_keys;
+    size_t n_keys, calibration; // the key of the tokens' hash, NULL until they are there
     fc_code noted; // of the keys
 } fci_heal;
 
@@ -30593,8 +30600,7 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
     fci_heal_note(h, "finercut.version", "%s", FINERCUT_VERSION);
     fci_heal_note(h, FCI_IDENTITY_OF, "%s", h->m->fingerprint);
     fci_heal_note_removed(h);
-    fci_heal_note(h, "finercut.heal.tokens", "%llu",
-                  (unsigned long long)fci_heal_start(h, h->tokens.n_sequences));
+    fci_heal_note(h, "finercut.heal.tokens", "%llu", (unsigned long long)h->n_tokens);
     fci_heal_note(h, "finercut.heal.own", "%llu", (unsigned long long)h->n_own);
     fci_heal_note(h, "finercut.heal.length", "%llu", (unsigned long long)h->longest);
     fci_heal_note(h, "finercut.heal.seed", "%llu", (unsigned long long)d->seed);
@@ -30602,8 +30608,8 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
                   !d->text ? "" : d->text_name ? d->text_name : "tokens");
     fci_form_date(date, d->date);
     if (d->date) fci_heal_note(h, "finercut.heal.date", "%s", date);
-    fci_heal_note(h, "finercut.heal.calibration", "%016llx",
-                  (unsigned long long)fci_tokens_hash(&h->tokens));
+    h->calibration = h->n_keys;
+    h->keys[h->n_keys++].key = "finercut.heal.calibration";
     fci_heal_note(h, "finercut.heal.repeats", "%u", d->repeats);
     fci_heal_note(h, "finercut.heal.fit", d->scale ? "scale" : "full");
     fci_heal_note_ridge(h);
@@ -30649,34 +30655,99 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
     return code;
 }
 
-// The checkpoint: the same file without results, with what comes next.
+// The checkpoint: the same file without results, with what comes next and the own text.
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
-    const size_t n_keys = h->n_keys;
+    const size_t n_keys = h->n_keys, n_tensors = h->n_tensors;
+    fc_tensor ids = FCI_ZERO;
     fci_heal_note(h, FCI_IDENTITY_NEXT, "%llu", (unsigned long long)next);
+    fci_heal_tensor *t = (fci_heal_tensor *)fci_arena_grow(&h->arena, h->tensors, n_tensors + 1,
+                                                           sizeof *t, "tensors", h->err);
+    if (!t) return FC_ERR_MEMORY;
+    h->tensors = t;
+    if (h->n_own) {
+        ids.name = FCI_HEAL_OWN;
+        ids.name_length = strlen(ids.name);
+        ids.rank = 2;
+        ids.shape[0] = h->own.n_sequences;
+        ids.shape[1] = h->own_length;
+        t += h->n_tensors++;
+        t->of = &ids;
+        t->type = FC_DTYPE_I32;
+        t->data = (char *)h->own.ids;
+        t->bytes = h->n_own * sizeof *h->own.ids;
+    }
     fc_code code = fci_heal_note_content(h);
     if (!code) code = fci_heal_save(h, h->partial);
     if (!code) h->out->n_there = (uint32_t)next;
     h->n_keys = n_keys;
+    h->n_tensors = n_tensors;
     h->saved = fci_platform_seconds();
     return code;
 }
 
-// The tensors of a file that was written by these settings, and where it goes on.
-FCI_FN fc_code fci_heal_take_rest(fci_heal *h, const fc_container *c, const char *path) {
-    const size_t most = 2 * (size_t)h->m->hyper.n_blocks; // a whole result
-    char hash[32] = "", number[24] = "";
-    fci_str said = fci_s("none"), next = fci_s("");
+// Whether what is there was written by these settings.
+FCI_FN fc_code fci_heal_same(fci_heal *h) {
     fci_shown shown;
-    fc_code code = fci_identity_content(h->m, c, NULL, hash, h->err);
-    fci_kv_str(fci_container_kv(c, FCI_IDENTITY_HEALED), &said);
-    if (code) return code;
-    if (!fci_is(said, hash))
+    for (size_t i = 0; i < h->n_keys; i++) {
+        fci_str was = fci_s("");
+        const char *want = h->keys[i].value;
+        const bool there = fci_kv_str(fci_container_kv(h->there, h->keys[i].key), &was);
+        if (!want || (there && fci_is(was, want))) continue;
+        return fci_fail(h->err, FC_ERR_MISMATCH, 0,
+                        "%s: cannot be resumed: %s: expected \"%s\", got \"%s\"", h->there_path,
+                        h->keys[i].key, want, fci_show(was, &shown));
+    }
+    return FC_OK;
+}
+
+// Whether it is as it was written.
+FCI_FN fc_code fci_heal_undamaged(fci_heal *h) {
+    char hash[32] = "";
+    fci_str said = fci_s("none");
+    fci_shown shown;
+    fc_code code = fci_identity_content(h->m, h->there, NULL, hash, h->err);
+    fci_kv_str(fci_container_kv(h->there, FCI_IDENTITY_HEALED), &said);
+    if (code || fci_is(said, hash)) return code;
+    return fci_fail(h->err, FC_ERR_FORMAT, 0,
+                    "%s: the file is damaged: " FCI_IDENTITY_HEALED ": expected the hash of "
+                    "its tensors and metadata, %s, got %s",
+                    h->there_path, hash, fci_show(said, &shown));
+}
+
+// The own text of a checkpoint.
+FCI_FN fc_code fci_heal_take_own(fci_heal *h) {
+    const fc_tensor *t = fc_container_find(h->there, FCI_HEAL_OWN);
+    const size_t n = h->n_own / h->own_length;
+    if (!t || t->type != FC_DTYPE_I32 || t->rank != 2 || t->shape[0] != n ||
+        t->shape[1] != h->own_length)
         return fci_fail(h->err, FC_ERR_FORMAT, 0,
-                        "%s: the file is damaged: " FCI_IDENTITY_HEALED ": expected the hash of "
-                        "its tensors and metadata, %s, got %s",
-                        path, hash, fci_show(said, &shown));
-    const bool part = fci_kv_str(fci_container_kv(c, FCI_IDENTITY_NEXT), &next);
-    for (h->next = most; part && h->next > 0; h->next--) {
+                        "%s: tensor \"" FCI_HEAL_OWN "\": expected I32 ids of %llu sequences of "
+                        "%llu own tokens, got %s",
+                        h->there_path, (unsigned long long)n, (unsigned long long)h->own_length,
+                        t ? "others" : "none");
+    fc_code code = fci_tokens_tokens(&h->m->c, n, h->n_own, &h->own, h->err);
+    if (code) return code;
+    for (size_t i = 0; i <= n; i++) h->own.starts[i] = i * h->own_length;
+    memcpy(h->own.ids, t->data, h->n_own * sizeof *h->own.ids);
+    for (size_t i = 0; i < h->n_own; i++)
+        if (h->own.ids[i] >= h->m->hyper.vocab)
+            return fci_fail(h->err, FC_ERR_FORMAT, 0,
+                            "%s: tensor \"" FCI_HEAL_OWN "\": token %llu: expected an id below "
+                            "%llu, got %lu",
+                            h->there_path, (unsigned long long)i,
+                            (unsigned long long)h->m->hyper.vocab, (unsigned long)h->own.ids[i]);
+    return FC_OK;
+}
+
+// Where it goes on, and the tensors.
+FCI_FN fc_code fci_heal_take(fci_heal *h) {
+    const fc_container *c = h->there;
+    const size_t most = 2 * (size_t)h->m->hyper.n_blocks; // a whole result
+    char number[24] = "";
+    fci_str next = fci_s("");
+    fci_shown shown;
+    fci_kv_str(fci_container_kv(c, FCI_IDENTITY_NEXT), &next);
+    for (h->next = most; !h->whole && h->next > 0; h->next--) {
         snprintf(number, sizeof number, "%llu", (unsigned long long)h->next);
         if (fci_is(next, number)) break;
     }
@@ -30684,37 +30755,35 @@ FCI_FN fc_code fci_heal_take_rest(fci_heal *h, const fc_container *c, const char
     if (!h->next)
         return fci_fail(h->err, FC_ERR_FORMAT, 0,
                         "%s: " FCI_IDENTITY_NEXT ": expected a number from 1 to %llu, got \"%s\"",
-                        path,
-                        (unsigned long long)most, fci_show(next, &shown));
+                        h->there_path, (unsigned long long)most, fci_show(next, &shown));
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
         const fc_tensor *from = fc_container_tensor(c, i),
                         *of = fc_container_find(h->m->container, from->name);
+        if (!h->whole && h->n_own && strcmp(from->name, FCI_HEAL_OWN) == 0) continue;
         fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
         if (of && !t) return FC_ERR_MEMORY;
         if (!t || from->type != t->type || from->bytes != t->bytes)
             return fci_fail(h->err, FC_ERR_MISMATCH, 0,
-                            "%s: tensor \"%s\": not of the model's type and shape", path,
+                            "%s: tensor \"%s\": not of the model's type and shape", h->there_path,
                             from->name);
         memcpy(t->data, from->data, (size_t)t->bytes);
     }
     return FC_OK;
 }
 
-FCI_FN fc_code fci_heal_take(fci_heal *h, const fc_container *c, const char *path) {
-    fci_shown shown;
-    for (size_t i = 0; i < h->n_keys; i++) {
-        fci_str was = fci_s("");
-        const bool there = fci_kv_str(fci_container_kv(c, h->keys[i].key), &was);
-        if (there && fci_is(was, h->keys[i].value)) continue;
-        return fci_fail(h->err, FC_ERR_MISMATCH, 0,
-                        "%s: cannot be resumed: %s: expected \"%s\", got \"%s\"", path,
-                        h->keys[i].key, h->keys[i].value, fci_show(was, &shown));
-    }
-    return fci_heal_take_rest(h, c, path);
+FCI_FN double fci_heal_told(fci_heal *h, const char *key) {
+    fci_str said = fci_s("");
+    fci_json_reader r;
+    fci_json number;
+    fc_error none;
+    fci_kv_str(fci_container_kv(h->there, key), &said);
+    const bool is = !fci_json_start(&r, &h->arena, said.p, said.n, &none) &&
+                    !fci_json_step(&r, &number) && number.type == FCI_JSON_NUMBER;
+    return is ? number.number : HUGE_VAL;
 }
 
-// Goes on from a checkpoint, or from the whole result.
-FCI_FN fc_code fci_heal_resume(fci_heal *h) {
+// Looks for a checkpoint, then for the whole result, before anything that takes long.
+FCI_FN fc_code fci_heal_find(fci_heal *h) {
     const char *const paths[] = {h->partial, h->desc->path};
     fci_context c = h->m->c; // the model's files may be in memory, ours are not
     bool there = false;
@@ -30723,10 +30792,32 @@ FCI_FN fc_code fci_heal_resume(fci_heal *h) {
     for (size_t i = 0; i < 2 && h->desc->resume && !code && !there; i++) {
         code = fci_file_there(&c, paths[i], &there, h->err);
         if (code || !there) continue;
-        fc_container *of = fci_container_open_with(&c, paths[i], h->err);
-        code = of ? fci_heal_take(h, of, paths[i]) : h->err->code;
-        fc_container_close(of);
+        h->there_path = paths[i];
+        h->there = fci_container_open_with(&c, paths[i], h->err);
+        code = h->there ? fci_heal_same(h) : h->err->code;
+        if (!code) code = fci_heal_undamaged(h);
     }
+    if (code || !there) return code;
+    h->whole = !fci_container_kv(h->there, FCI_IDENTITY_NEXT);
+    return h->n_own && !h->whole ? fci_heal_take_own(h) : FC_OK;
+}
+
+// Goes on from what was found; a whole result says what it came to.
+FCI_FN fc_code fci_heal_resume(fci_heal *h) {
+    if (!h->there) return FC_OK;
+    fc_code code = fci_heal_same(h); // now by the tokens, too
+    if (!code) code = fci_heal_take(h);
+    if (!code && h->whole && h->out->n_removed) {
+        h->out->whole = fci_heal_told(h, FCI_HEAL_HELDOUT "whole");
+        h->out->pruned = fci_heal_told(h, FCI_HEAL_HELDOUT "pruned");
+        h->out->healed = fci_heal_told(h, FCI_HEAL_HELDOUT "healed");
+    }
+    fc_container_close(h->there);
+    h->there = NULL;
+    return code;
+}
+
+FCI_FN fc_code fci_heal_anew(fci_heal *h, fc_code code) {
     if (code != FC_ERR_FORMAT && code != FC_ERR_MISMATCH) return code;
     const fc_error wrong = *h->err;
     return fci_fail(h->err, code, wrong.where, "%s; `force` instead of `resume` begins anew",
@@ -30874,7 +30965,7 @@ FCI_FN void fci_heal_buffers(fci_heal *h, fci_group *g) {
 FCI_FN uint64_t fci_heal_bytes(fci_heal *h) {
     fci_group g = fci_group_of(&h->m->c, FCI_COUNT, NULL);
     fci_heal_buffers(h, &g);
-    return g.bytes + fci_heal_changed_bytes(h);
+    return g.bytes + fci_heal_changed_bytes(h) + h->n_own * sizeof *h->own.ids;
 }
 
 // Bytes that so many tokens need at least; sets n_tokens, n_sums, chunk and stash_size.
@@ -30933,50 +31024,48 @@ FCI_FN fc_code fci_heal_size(fci_heal *h) {
     return FC_OK;
 }
 
-// The text's tokens, then the model's own.
-FCI_FN fc_code fci_heal_join(fci_heal *h, const fc_own_desc *how, double share) {
+// How many tokens there will be to heal by. Whether they suffice, and the memory for them, is said
+// before any is written, which may take hours.
+FCI_FN fc_code fci_heal_shape(fci_heal *h, const fc_own_desc *how) {
     const fc_heal_desc *d = h->desc;
-    fc_tokens parts[2];
-    memset(parts, 0, sizeof parts);
-    if (d->text) parts[0] = *d->text;
-    fc_code code = FC_OK;
-    if (d->own) code = fci_generate_own(h->m, how, &h->watch, share, &parts[1], h->err);
-    const size_t n_text = parts[0].n_sequences, n = h->n_sequences;
-    if (!code) code = fci_tokens_tokens(&h->m->c, n, h->n_tokens, &h->tokens, h->err);
-    if (!code) {
-        h->tokens.n_sequences = 0;
-        for (int held = 0; held < 2; held++) {
-            fci_heal_append(h, &parts[0], 0, n, held);
-            fci_heal_append(h, &parts[1], n_text, n, held);
-        }
-    }
-    if (d->own) fc_tokens_free(&parts[1]);
-    return code;
-}
-
-// The tokens to heal by. Whether they suffice, and the memory for them, is said before any is
-// written, which may take hours.
-FCI_FN fc_code fci_heal_tokens(fci_heal *h, double share) {
-    const fc_heal_desc *d = h->desc;
-    fc_own_desc how = FCI_ZERO;
-    size_t n_own = 0, length = 0;
-    how.tokens = d->own;
-    how.length = d->length;
-    how.seed = d->seed;
+    size_t n_own = 0;
     fc_code code = d->text ? fci_tokens_check(h->m, d->text, 2, &h->longest, h->err) : FC_OK;
-    if (!code && d->own) code = fci_generate_own_shape(h->m, &how, &n_own, &length, h->err);
+    if (!code && d->own)
+        code = fci_generate_own_shape(h->m, how, &n_own, &h->own_length, h->err);
     if (code) return code;
     h->n_sequences = (d->text ? d->text->n_sequences : 0) + n_own;
-    h->n_own = n_own * length;
+    h->n_own = n_own * h->own_length;
     h->n_tokens = fci_tokens_count(d->text) + h->n_own;
-    h->longest = (size_t)fci_max(h->longest, length);
+    h->longest = (size_t)fci_max(h->longest, h->own_length);
     if (h->n_sequences < 2)
         return fci_fail(h->err, FC_ERR_ARGUMENT, 0,
                         "tokens: expected at least 2 sequences to heal by (one is held out), got "
                         "%llu",
                         (unsigned long long)h->n_sequences);
-    code = fci_heal_size(h);
-    return code ? code : fci_heal_join(h, &how, share);
+    return fci_heal_size(h);
+}
+
+// The tokens: the text's, then the model's own, which it writes where a checkpoint has none. A
+// whole result by own text only has the tokens that its other settings make.
+FCI_FN fc_code fci_heal_tokens(fci_heal *h, const fc_own_desc *how, double share) {
+    const size_t n_text = h->desc->text ? h->desc->text->n_sequences : 0, n = h->n_sequences;
+    fc_code code = FC_OK;
+    if (h->whole && h->n_own && !n_text) return FC_OK;
+    if (h->n_own && !h->own.ids)
+        code = fci_generate_own(h->m, how, &h->watch, share, &h->own, h->err);
+    if (!code) code = fci_tokens_tokens(&h->m->c, n, h->n_tokens, &h->tokens, h->err);
+    if (code) return code;
+    h->tokens.n_sequences = 0;
+    for (int held = 0; held < 2 && n; held++) {
+        if (n_text) fci_heal_append(h, h->desc->text, 0, n, held);
+        fci_heal_append(h, &h->own, n_text, n, held);
+    }
+    const size_t n_keys = h->n_keys;
+    h->n_keys = h->calibration; // in its place
+    fci_heal_note(h, h->keys[h->n_keys].key, "%016llx",
+                  (unsigned long long)fci_tokens_hash(&h->tokens));
+    h->n_keys = n_keys;
+    return h->noted;
 }
 
 FCI_FN fc_code fci_heal_open(fci_heal *h) {
@@ -31032,30 +31121,43 @@ FCI_FN fc_code fci_heal_sublayers(fci_heal *h) {
     return code;
 }
 
+// Fits, after a checkpoint as soon as there is own text: no sublayer before the next changes.
+FCI_FN fc_code fci_heal_fit_all(fci_heal *h) {
+    fc_code code = FC_OK;
+    if (h->n_own && !h->next) code = fci_heal_checkpoint(h, h->next = h->first + 1);
+    h->watch.p.what = "healing";
+    if (!code) code = fci_heal_open(h);
+    if (!code) code = fci_heal_sublayers(h);
+    if (code) return code;
+    fci_heal_note_number(h, FCI_HEAL_HELDOUT "whole", h->out->whole);
+    fci_heal_note_number(h, FCI_HEAL_HELDOUT "pruned", h->out->pruned);
+    fci_heal_note_number(h, FCI_HEAL_HELDOUT "healed", h->out->healed);
+    return h->noted;
+}
+
 FCI_FN fc_code fci_heal_run(fci_heal *h) {
     const fc_heal_desc *d = h->desc;
+    fc_own_desc how = FCI_ZERO;
     double own = 0;
+    how.tokens = d->own;
+    how.length = d->length;
+    how.seed = d->seed;
     h->first = 0;
     while (h->first < 2 * h->m->hyper.n_blocks && !fci_heal_is_gone(h, h->first)) h->first++;
     fci_heal_count_work(h, &own);
     fc_code code = fci_heal_check_output(h);
     const bool any = h->out->n_removed > 0;
-    if (!code && any) code = fci_heal_tokens(h, own / h->work);
-    if (!code && !any) code = fci_tokens_tokens(&h->m->c, 0, 0, &h->tokens, h->err);
-    h->done = own;
-    h->watch.p.what = "healing";
-    if (!code && any) code = fci_heal_open(h);
+    if (!code && any) code = fci_heal_shape(h, &how);
     if (!code) code = fci_heal_note_settings(h);
-    if (!code) code = fci_heal_resume(h);
-    if (!code && any) code = fci_heal_sublayers(h);
+    if (!code) code = fci_heal_anew(h, fci_heal_find(h));
+    if (!code) code = fci_heal_tokens(h, &how, own / h->work);
+    h->done = own;
+    if (!code) code = fci_heal_anew(h, fci_heal_resume(h));
+    if (!code && any && !h->whole) code = fci_heal_fit_all(h);
     h->out->n_changed = (uint32_t)h->n_tensors;
     h->out->n_tokens = h->n_tokens;
-    if (!code && any) {
-        fci_heal_note_number(h, "finercut.heal.heldout.whole", h->out->whole);
-        fci_heal_note_number(h, "finercut.heal.heldout.pruned", h->out->pruned);
-        fci_heal_note_number(h, "finercut.heal.heldout.healed", h->out->healed);
-    }
-    if (!code) code = fci_heal_note_tensors(h);
+    if (code || h->whole) return code;
+    code = fci_heal_note_tensors(h);
     if (!code) code = fci_heal_save(h, d->path);
     if (!code) fci_heal_remove_partial(h);
     return code;
@@ -31105,7 +31207,9 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     for (size_t i = 0; i < 2; i++)
         if (h.claims[i]) fci_platform_discard(NULL, h.claims[i]);
     fci_engine_close(&h.engine);
+    fc_container_close(h.there);
     fc_tokens_free(&h.tokens);
+    fc_tokens_free(&h.own);
     fci_arena_free(&h.arena);
     return code;
 }
@@ -38530,7 +38634,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HAS_PANELS
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
+#undef FCI_HEAL_HELDOUT
 #undef FCI_HEAL_KEPT
+#undef FCI_HEAL_OWN
 #undef FCI_HEAL_PAUSE
 #undef FCI_HEAL_SUMS
 #undef FCI_HTML_HEAD

@@ -1185,9 +1185,9 @@ static const command commands[] = {
      "tensors only.\n"
      "Healing brings back running text of the kinds it saw, less of what needs facts or words "
      "from far back:\n"
-     "judge a healed model by your own tasks, too. Once a first sublayer is done, which own "
-     "tokens precede, Ctrl-C\n"
-     "leaves FILE.partial, --resume continues it.",
+     "judge a healed model by your own tasks, too. Once the own tokens are written, or else a "
+     "first sublayer is\n"
+     "done, Ctrl-C leaves FILE.partial, --resume continues it.",
      "finercut heal examples/demo --plan plan.json --remove 4 --text "
      "examples/demo/calibration.txt\n"
      "    --tokens-used 16384 -o healed.safetensors",
@@ -4555,8 +4555,9 @@ static int heal(session *s) {
     fc_code code = fc_heal(s->model, &desc, &healed, &s->err);
     clear_bar();
     if (code == FC_ERR_CANCELLED && interrupted)
-        return healed.n_there ? fail("interrupted; the same command with --resume%s continues "
-                                     "where a sublayer was done", instead(s))
+        return healed.n_there ? fail("interrupted; the same command with --resume%s continues",
+                                     instead(s))
+               : desc.own     ? fail("interrupted before the own text was written")
                               : fail("interrupted before the first sublayer was done");
     if (code) return failed(s);
     put_healed(s, &healed);

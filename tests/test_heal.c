@@ -513,6 +513,8 @@ static void test_family(const char *path, double ridge) { // 0: one factor for e
 // ---- What else it promises.
 
 static uint32_t ids_of_text[N_ROWS];
+static uint32_t other_text; // changes an id of it
+static int own_only;        // none of it
 
 // fc_heal of a model by text and own text, without attn.0 and ffn.1.
 static fc_code heal_some(const char *path, uint32_t threads, uint64_t limit, fc_heal_desc *d,
@@ -523,7 +525,8 @@ static fc_code heal_some(const char *path, uint32_t threads, uint64_t limit, fc_
     const fc_tokens text = text_of(ids_of_text, (uint32_t)m->hyper.vocab);
     memset(mask, 1, sizeof mask);
     mask[0] = mask[3] = 0;
-    fc_code code = heal(m, &text, mask, d, err);
+    ids_of_text[3] ^= other_text;
+    fc_code code = heal(m, own_only ? NULL : &text, mask, d, err);
     fc_model_close(m);
     return code;
 }
@@ -610,6 +613,119 @@ static void write_file(const char *path, const char *bytes, size_t n) {
     fclose(f);
 }
 
+static int count_writing(void *user, const fc_progress *p) {
+    *(int *)user += strcmp(p->what, "writing") == 0;
+    return 0;
+}
+
+static int count_all(void *user, const fc_progress *p) {
+    (void)p;
+    ++*(int *)user;
+    return 0;
+}
+
+// A whole result of the same settings is what the call gives, at once and by all it records.
+static void test_whole(const char *path, const char *first, size_t size) {
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    size_t n = 0;
+    int calls = 0;
+    d.resume = 1;
+    if (!d.own) d.watch.progress = count_all;
+    d.watch.user = &calls;
+    const fc_heal_result was = healed;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK && calls == 0, "resumed when done: %d, %s", calls,
+         err.msg);
+    T_OK(fabs(healed.whole / was.whole - 1) < 1e-4 && fabs(healed.healed / was.healed - 1) < 1e-4 &&
+             fabs(healed.pruned / was.pruned - 1) < 1e-4 && healed.n_changed == was.n_changed &&
+             healed.n_fits == was.n_fits && healed.n_tokens == was.n_tokens && healed.n_there,
+         "%s: when done: %g %g %g", path, healed.whole, healed.pruned, healed.healed);
+    other_text = 1;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH && strstr(err.msg, "heal.calibration"),
+         "%s: by another text: %s", path, err.msg);
+    other_text = 0;
+    char *again = t_read(out, &n);
+    T_OK(again && n == size && memcmp(first, again, n) == 0, "%s: it does not stay", path);
+    free(again);
+}
+
+// What is whole by own text only comes back without a word; its damage is seen.
+static void test_whole_own(const char *path) {
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    size_t size = 0, n = 0;
+    int calls = 0;
+    own_only = 1;
+    remove_files();
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK, "%s: %s", path, err.msg);
+    char *first = t_read(out, &size), *again = NULL;
+    d.resume = 1;
+    d.watch.progress = count_all;
+    d.watch.user = &calls;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK && calls == 0, "%s: %d calls", path, calls);
+    again = t_read(out, &n);
+    T_OK(again && n == size && memcmp(first, again, n) == 0, "%s: it does not stay", path);
+    d.seed = 1;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH && strstr(err.msg, "seed"), "%s",
+         err.msg);
+    d.seed = 0;
+    first[size - 1] ^= 1;
+    write_file(out, first, size);
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_FORMAT && strstr(err.msg, "damaged"), "%s",
+         err.msg);
+    own_only = 0;
+    free(first);
+    free(again);
+}
+
+// Own text is in the checkpoint as soon as it is written, and is read back as it was.
+static void test_own_kept(const char *path) {
+    static const char said[] = "tensors and metadata, ", key[] = "finercut.content\":\"";
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    size_t size = 0, n = 0;
+    int left = 0, written = 0;
+    char *first = heal_bytes(path, 2, 0, &size), *kept = NULL, *again = NULL;
+    remove_files();
+    d.watch.progress = stop_at;
+    d.watch.user = &left;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_CANCELLED && healed.n_there == 1,
+         "%s: %s, %u are there", path, err.msg, healed.n_there);
+    kept = t_read(partial, &n);
+    d.resume = 1;
+    d.watch.progress = count_writing;
+    d.watch.user = &written;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK && written == 0, "%s: written again: %d, %s",
+         path, written, err.msg);
+    again = t_read(out, NULL);
+    T_OK(again && memcmp(first, again, size) == 0, "%s: resumed: other bytes", path);
+    remove_files();
+    if (!T_OK(kept && n > 4 * own_tokens, "%s: no own text is kept", path)) return;
+    for (int i = 0; i < 3; i++) { // too large, another, of another length; with a right hash
+        char *content = strstr(kept + 8, key) + sizeof key - 1, *shape = strstr(kept, "[10,16]");
+        if (!shape) shape = strstr(kept + 8, "[10,16]");
+        if (!T_OK(shape != NULL, "its shape")) break;
+        if (i < 2) kept[n - 4 + (i ? 0 : 3)] ^= 1;
+        else memcpy(shape, "[16,10]", 7);
+        write_file(partial, kept, n);
+        T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_FORMAT, "%s", err.msg);
+        const char *hash = strstr(err.msg, said);
+        if (!T_OK(hash != NULL, "own text, %d: %s", i, err.msg)) break;
+        memcpy(content, hash + sizeof said - 1, 16);
+        write_file(partial, kept, n);
+        T_OK(heal_some(path, 2, 0, &d, &err) == (i == 1 ? FC_ERR_MISMATCH : FC_ERR_FORMAT) &&
+                 strstr(err.msg, i == 0   ? "token 159: expected an id below"
+                                 : i == 1 ? "finercut.heal.calibration"
+                                          : "10 sequences of 16 own tokens"),
+             "own text, %d: %s", i, err.msg);
+        if (i < 2) kept[n - 4 + (i ? 0 : 3)] ^= 1;
+    }
+    remove_files();
+    free(first);
+    free(kept);
+    free(again);
+}
+
 // Cancelled after every sublayer in turn, and again: the bytes of an undisturbed run.
 static void test_resume(const char *path) {
     size_t size = 0, n = 0, there = 0, most = 0;
@@ -647,7 +763,7 @@ static void test_resume(const char *path) {
         T_OK(!code && again && n == size && memcmp(first, again, n) == 0,
              "stopped at %d: other bytes: %s", stop, err.msg);
         T_OK(!rest, "stopped at %d: the checkpoint is still there", stop);
-        T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK, "resumed when done: %s", err.msg);
+        test_whole(path, first, size);
         free(again);
         free(rest);
     }
@@ -1046,6 +1162,8 @@ int main(int argc, char **argv) {
         own_tokens = 160;
         test_resume(DATA "llama_bf16_old_config");
         test_resume(DATA "mixtral.gguf");
+        test_whole_own(DATA "llama_bf16_old_config");
+        test_own_kept(DATA "llama_bf16_old_config");
         test_damaged(DATA "llama_bf16_old_config");
 #ifndef _WIN32
         test_killed(DATA "llama_bf16_old_config");

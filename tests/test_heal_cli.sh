@@ -188,7 +188,7 @@ begin() { # a run that writes own text for long
 begin
 kill -INT $long
 wait $long
-t_ok "interrupted early" grep -qx "finercut: interrupted before the first sublayer was done" err
+t_ok "interrupted early" grep -qx "finercut: interrupted before the own text was written" err
 t_ok "with nothing to go on from" [ "$(echo long.st*)" = 'long.st*' ]
 begin
 for how in --quiet --force --resume; do
