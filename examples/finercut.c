@@ -1503,6 +1503,10 @@ static int parse(const command *c, int argc, char **argv, options *o) {
     }
     if (!status && !o->help) status = check_needs(c, given);
     if (!status && !o->help) status = check_input(c, o);
+    if (!status && !o->help && o->compute == FC_COMPUTE_I8 &&
+        !(command_bit(c) & (GENERATE | BENCH)))
+        status = misused(c, "--compute: expected auto, f32 or bf16, got i8, which is for "
+                            "generation");
     return status || o->help ? status : check_required(c, o);
 }
 

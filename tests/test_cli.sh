@@ -192,6 +192,12 @@ usage "--search: expected one of race, exhaustive" prune x --text t --search fas
 usage "--candidates: expected one of sublayers, attention, ffn, blocks" prune x --text t \
     --candidates heads
 usage "--compute: expected one of auto, f32, bf16, i8" info x --compute f64
+for command in "eval x --text t" "prune x --text t" "logits x --tokens t -o y" "info x" \
+    "tokenize x" "export x --plan p --format hf -o y" "report x -o y.html"; do
+    # shellcheck disable=SC2086
+    usage "--compute: expected auto, f32 or bf16, got i8, which is for generation" $command \
+        --compute i8
+done
 usage "--simd: expected one of auto, scalar" info x --simd sse
 usage "--samples: expected once, got it twice" prune x --text t --samples 3 --samples=4
 usage "--quiet: expected once, got it twice" eval x --text t --quiet --quiet
@@ -722,8 +728,6 @@ if [ -f "$demo/model.safetensors" ]; then
         if [ $n -eq 1 ]; then cp "$out" rounded.txt; fi
     done
     t_ok "the same text of 8 bits with 2 threads" cmp "$out" rounded.txt
-    bad "prune: 8 bits are for generation" "compute: expected f32 or bf16, got i8" prune \
-        blocks.gguf --text text.txt --compute i8 -o rounded.json --quiet
     t_ok "generate --compare" run 0 generate "$demo" --prompt "In the beginning God" -n 12 \
         --plan demo.json --compare
     {
