@@ -35749,12 +35749,13 @@ static const fci_page_figure_row fci_page_figures[FCI_PAGE_TASK_FIGURES + 1] = {
     {"perplexity", "Perplexity", NULL, FCI_PERPLEXITY_LEAST, FCI_PERPLEXITY_MOST, false},
 };
 
-// A number that may be there; false: it is not.
-FCI_FN bool fci_page_has(const fci_json *object, const char *member, double *out) {
-    const fci_json *v = fci_json_get(object, member);
-    if (!v || v->type != FCI_JSON_NUMBER) return false;
+// A number that may be there; false: it is not, or null.
+FCI_FN bool fci_page_has(fci_page *g, const fci_json *object, const char *member, double *out) {
+    const fci_json *v = fci_json_some(object, member);
+    if (!v || g->b.error.code) return false;
+    if (v->type != FCI_JSON_NUMBER) fci_json_bad(&g->b.error, v, member, "a number or null");
     *out = v->number;
-    return true;
+    return v->type == FCI_JSON_NUMBER;
 }
 
 // Adds a figure, if the object has it; `task` "": it is of a text.
@@ -35767,7 +35768,7 @@ FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page
     double nll;
     r.error = (double)NAN;
     r.name = *task ? fci_page_say(g, "%s: %s", task, row->name) : row->name;
-    const bool may_be_null = row->may_be_null || fci_page_has(object, "nll", &nll);
+    const bool may_be_null = row->may_be_null || fci_page_has(g, object, "nll", &nll);
     if (!value || (may_be_null && value->type == FCI_JSON_NULL) || err->code ||
         fci_json_real(value, row->member, row->low, row->high, &r.value, err) ||
         (error && fci_json_real(error, row->error, 0, row->high, &r.error, err)))
@@ -35807,10 +35808,14 @@ FCI_FN const char *fci_page_text(fci_page *g, const fci_json *object, const char
 FCI_FN const char *fci_page_items(fci_page *g, const fci_json *task) {
     const uint64_t n = fci_page_count(g, task, "n", 1), shots = fci_page_count(g, task, "shots", 0),
                    seed = fci_page_count(g, task, "seed", 0);
-    const uint64_t n_cut = fci_page_count(g, task, "cut", 0);
+    const uint64_t n_cut = fci_page_count(g, task, "cut", 0),
+                   limit = fci_page_count(g, task, "limit", 0);
     bool chat = false;
     char shown[64] = "", drawn[32] = "", cut[32] = "";
     if (!g->b.error.code) fci_json_option(task, "chat", &chat, &g->b.error);
+    if (!g->b.error.code && limit && n > limit)
+        fci_fail(&g->b.error, FC_ERR_FORMAT, 0, "n: expected at most the limit %llu, got %llu",
+                 (unsigned long long)limit, (unsigned long long)n);
     if (seed) snprintf(drawn, sizeof drawn, " of seed %llu", (unsigned long long)seed);
     if (shots) snprintf(shown, sizeof shown, ", %llu shots%s", (unsigned long long)shots, drawn);
     if (n_cut) snprintf(cut, sizeof cut, ", %llu cut", (unsigned long long)n_cut);
@@ -35851,48 +35856,87 @@ FCI_FN void fci_page_agree(fci_page *g, const char *what, double want, double go
 }
 
 // Of a text or one of its sequences: nll is the logarithm of the perplexity, which is null where it
-// is larger than any that is believed.
-FCI_FN void fci_page_logarithm(fci_page *g, const fci_json *e) {
-    const fci_json *v = fci_json_get(e, "perplexity");
+// is larger than any that is believed; where there are no positions, both are.
+FCI_FN void fci_page_logarithm(fci_page *g, const fci_json *e, bool positions) {
+    const fci_json *v = fci_json_get(e, "perplexity"), *logarithm = fci_json_get(e, "nll");
     double perplexity, nll;
-    if (!v || !fci_page_has(e, "nll", &nll)) return;
-    if (v->type == FCI_JSON_NULL && nll < log(FCI_PERPLEXITY_MOST))
+    fc_error *err = &g->b.error;
+    const bool some = fci_page_has(g, e, "perplexity", &perplexity),
+               known = fci_page_has(g, e, "nll", &nll);
+    if (!v || err->code) return;
+    if (some && fci_json_real(v, "perplexity", FCI_PERPLEXITY_LEAST, FCI_PERPLEXITY_MOST,
+                              &perplexity, err))
+        return;
+    if (positions && !known && (logarithm || !some))
+        fci_json_bad(err, logarithm ? logarithm : v, logarithm ? "nll" : "perplexity", "a number");
+    else if (known && !some && nll < log(FCI_PERPLEXITY_MOST))
         fci_page_agree(g, "perplexity", exp(nll), (double)INFINITY, 0);
-    if (fci_page_has(e, "perplexity", &perplexity))
-        fci_page_agree(g, "nll", perplexity > 0 ? log(perplexity) : (double)NAN, nll, 1e-3);
+    else if (known && some) fci_page_agree(g, "nll", log(perplexity), nll, 1e-3);
 }
 
 // The sequences of a text add up to it.
 FCI_FN void fci_page_sequences(fci_page *g, const fci_json *e) {
     const fci_json *list = fci_json_some(e, "sequences"), *one;
-    double positions = 0, nll = 0, n, each, all;
-    fci_page_logarithm(g, e);
-    if (!list || fci_json_member(e, "sequences", FCI_JSON_ARRAY, &list, &g->b.error)) return;
+    double positions = 0, nll = 0, each, all;
+    fci_page_logarithm(g, e, true);
+    if (!list || g->b.error.code ||
+        fci_json_member(e, "sequences", FCI_JSON_ARRAY, &list, &g->b.error))
+        return;
     one = fci_json_first(list);
     for (uint32_t i = 0; i < list->count && !g->b.error.code; i++, one = fci_json_next(one)) {
+        double n = 0;
         if (!fci_json_is(one, FCI_JSON_OBJECT))
             fci_json_bad(&g->b.error, one, "sequence", "an object");
-        else fci_page_logarithm(g, one);
-        fci_wrap(&g->b.error, g->b.error.code, "sequences: %u", i + 1);
-        if (g->b.error.code || !fci_page_has(one, "positions", &n)) return;
+        else n = (double)fci_page_count(g, one, "positions", 0);
+        if (!g->b.error.code) fci_page_logarithm(g, one, n > 0);
         positions += n;
-        nll += fci_page_has(one, "nll", &each) ? n * each : n > 0 ? (double)NAN : 0;
+        if (n > 0) nll += fci_page_has(g, one, "nll", &each) ? n * each : (double)NAN;
+        fci_wrap(&g->b.error, g->b.error.code, "sequences: %u", i + 1);
     }
-    if (!list->count || !fci_page_has(e, "positions", &all)) return;
+    if (!list->count || !fci_page_has(g, e, "positions", &all)) return;
     fci_page_agree(g, "positions", positions, all, 0);
-    if (fci_page_has(e, "nll", &each) && positions > 0 && !isnan(nll))
+    if (fci_page_has(g, e, "nll", &each) && positions > 0 && !isnan(nll))
         fci_page_agree(g, "nll", nll / positions, each, 1e-3);
+}
+
+// Whether an item is right by `choice`, which is one of its choices, the likeliest where it goes by
+// that; null where the only one is wrong.
+FCI_FN bool fci_page_item(fci_page *g, const fci_json *item, const char *choice) {
+    const fci_json *list = fci_json_some(item, "loglikelihoods"), *v = fci_json_get(item, choice),
+                   *each;
+    uint64_t chosen = UINT64_MAX, gold, last = UINT32_MAX;
+    double own = (double)NAN, most = -DBL_MAX;
+    fc_error *err = &g->b.error;
+    if (list && fci_json_member(item, "loglikelihoods", FCI_JSON_ARRAY, &list, err)) return false;
+    if (list) last = list->count - (list->count > 0);
+    const bool none = fci_json_is(v, FCI_JSON_NULL) && (!list || last == 0);
+    if (fci_json_whole(fci_json_get(item, "gold"), "gold", 0, last, &gold, err) ||
+        (!none && fci_json_whole(v, choice, 0, last, &chosen, err)))
+        return false;
+    each = list ? fci_json_first(list) : NULL;
+    for (uint32_t i = 0; each && i < list->count; i++, each = fci_json_next(each)) {
+        if (each->type != FCI_JSON_NUMBER && each->type != FCI_JSON_NULL)
+            return fci_json_bad(err, each, "loglikelihoods", "numbers") == FC_OK;
+        if (each->type == FCI_JSON_NULL) continue;
+        most = fmax(most, each->number);
+        if (i == chosen) own = each->number;
+    }
+    if (own < most && strcmp(choice, "choice") == 0)
+        fci_fail(err, FC_ERR_FORMAT, 0,
+                 "choice: expected the likeliest, of %.6g, got %llu, of %.6g", most,
+                 (unsigned long long)chosen, own);
+    return chosen == gold;
 }
 
 // A share of n items is of whole ones, of those that are listed, and so is its standard error.
 FCI_FN void fci_page_whole_items(fci_page *g, const fci_json *task, const char *share,
                                  const char *error, const char *choice) {
     const fci_json *items = fci_json_some(task, "items"), *item;
-    double n, value, stderr_of, chosen, gold, right = 0;
-    if (!fci_page_has(task, share, &value) || !fci_page_has(task, "n", &n) || !(n >= 1))
+    double n, value, stderr_of, right = 0;
+    if (!fci_page_has(g, task, share, &value) || !fci_page_has(g, task, "n", &n) || !(n >= 1))
         return;
     fci_page_agree(g, share, floor(value * n + 0.5) / n, value, 1e-3);
-    if (n > 1 && fci_page_has(task, error, &stderr_of))
+    if (n > 1 && fci_page_has(g, task, error, &stderr_of))
         fci_page_agree(g, error, sqrt(value * (1 - value) / (n - 1)), stderr_of, 1e-3);
     if (!items || g->b.error.code ||
         fci_json_member(task, "items", FCI_JSON_ARRAY, &items, &g->b.error))
@@ -35902,8 +35946,8 @@ FCI_FN void fci_page_whole_items(fci_page *g, const fci_json *task, const char *
     for (uint32_t i = 0; i < items->count && !g->b.error.code; i++, item = fci_json_next(item)) {
         if (!fci_json_is(item, FCI_JSON_OBJECT))
             fci_json_bad(&g->b.error, item, "items", "objects");
-        else if (fci_page_has(item, choice, &chosen) && fci_page_has(item, "gold", &gold))
-            right += chosen <= gold && chosen >= gold;
+        else right += fci_page_item(g, item, choice);
+        fci_wrap(&g->b.error, g->b.error.code, "items: %u", i + 1);
     }
     fci_page_agree(g, share, right / n, value, 1e-3);
 }

@@ -330,6 +330,9 @@ static void test_results(void) {
     free(plan);
 }
 
+#define SEQUENCE(members) \
+    "\"perplexity\":10,\"positions\":9,\"nll\":2.303,\"sequences\":[{" members "}]"
+#define ITEM(members) "\"tasks\":{\"t\":{\"n\":1,\"acc\":1,\"items\":[{" members "}]}}"
 static const char *const values[][2] = { // members of an evaluation, and what is said of them
     {"\"positions\":9,\"perplexity\":-5",
      "perplexity: expected a number from 1 to 3.4e+38, got -5"},
@@ -374,6 +377,35 @@ static const char *const values[][2] = { // members of an evaluation, and what i
      "{\"choice_norm\":1,\"gold\":0}]}}",
      "tasks: t: acc_norm: expected 0,"},
     {"\"protocol\":3", "protocol: expected a string, got 3"},
+    {"\"perplexity\":10,\"positions\":9,\"nll\":\"js\"",
+     "nll: expected a number or null, got \"js\""},
+    {"\"perplexity\":10,\"positions\":9,\"nll\":null", "nll: expected a number, got null"},
+    {SEQUENCE("\"positions\":\"x\""), "sequences: 1: positions: expected a whole number"},
+    {SEQUENCE("\"positions\":null"), "sequences: 1: positions: expected a whole number"},
+    {SEQUENCE("\"positions\":9,\"perplexity\":[10]"),
+     "sequences: 1: perplexity: expected a number or null, got an array"},
+    {SEQUENCE("\"positions\":9,\"perplexity\":null"),
+     "sequences: 1: perplexity: expected a number, got null"},
+    {SEQUENCE("\"positions\":9,\"perplexity\":null,\"nll\":null"),
+     "sequences: 1: nll: expected a number, got null"},
+    {SEQUENCE("\"positions\":9,\"perplexity\":-3,\"nll\":2.3"),
+     "sequences: 1: perplexity: expected a number from 1 to 3.4e+38, got -3"},
+    {ITEM("\"choice\":\"0\",\"gold\":0"), "items: 1: choice: expected a whole number"},
+    {ITEM("\"gold\":0"), "items: 1: choice: expected a whole number"},
+    {ITEM("\"choice\":1e18,\"gold\":1e18"), "items: 1: gold: expected a whole number"},
+    {ITEM("\"choice\":2,\"gold\":0,\"loglikelihoods\":[-1,-2]"),
+     "items: 1: choice: expected a whole number from 0 to 1, got 2"},
+    {ITEM("\"choice\":1,\"gold\":1,\"loglikelihoods\":[-1,-2]"),
+     "items: 1: choice: expected the likeliest, of -1, got 1, of -2"},
+    {ITEM("\"choice\":0,\"gold\":0,\"loglikelihoods\":-1"),
+     "items: 1: loglikelihoods: expected an array, got -1"},
+    {ITEM("\"choice\":0,\"gold\":0,\"loglikelihoods\":[\"x\"]"),
+     "items: 1: loglikelihoods: expected numbers, got \"x\""},
+    {ITEM("\"choice\":null,\"gold\":0,\"loglikelihoods\":[-1]"), "t: acc: expected 0"},
+    {ITEM("\"choice\":null,\"gold\":0,\"loglikelihoods\":[-1,-2]"),
+     "items: 1: choice: expected a whole number from 0 to 1, got null"},
+    {"\"tasks\":{\"t\":{\"n\":4,\"limit\":1,\"acc\":1}}",
+     "tasks: t: n: expected at most the limit 1, got 4"},
 };
 
 static void test_refused(void) {
@@ -391,7 +423,7 @@ static void test_refused(void) {
              "%s: %s", wrong[i], err.msg);
     }
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        char text[256];
+        char text[512];
         snprintf(text, sizeof text,
                  "{\"along\":[{\"model\":\"" MODEL "\",\"removed\":[\"attn.4\"],%s}]}",
                  values[i][0]);
