@@ -8861,7 +8861,7 @@ static const fci_field fci_fields_table[] = {
     {"norm_topk_prob", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TOP_SUM},
     {"use_sliding_window", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_USE_WINDOW},
     {"sliding_window", "attention.sliding_window", FCI_AT(window),
-     FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_WINDOW},
+     FCI_FIELD_COUNT, 1, 1 << 30, 0, FCI_TRAIT_USE_WINDOW},
     {"sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
      FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
     {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
@@ -17440,15 +17440,17 @@ FCI_FN fc_code fci_config_field(const fci_config_source *s, const fci_field *f, 
          unread = f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits);
     const char *name = (s->json && f->json) || !f->gguf ? f->json : f->gguf;
     const int shown = (int)strcspn(name, "|");
+    // llama.cpp's converter writes a window of 0 for none
+    const double low = !s->json && f->offset == FCI_AT(window) ? 0 : f->low;
     fc_code code = unread ? FC_OK : fci_config_number(s, f, &value, &found, err);
     if (code) return code;
     if (!found) value = f->otherwise;
     if (!found && value == FCI_REQUIRED)
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": required, but it is not there", shown,
                         name);
-    if (found && !(value >= f->low && value <= f->high)) // also NaN
+    if (found && !(value >= low && value <= f->high)) // also NaN
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g",
-                        shown, name, f->low, f->high, value);
+                        shown, name, low, f->high, value);
     if (!found && value == FCI_LATER) value = 0; // is filled in by fci_config_sizes and the like
     char *at = (char *)h + f->offset;
     if (f->type == FCI_FIELD_TRAIT) h->traits |= value > 0 ? f->traits : 0;
@@ -17509,7 +17511,6 @@ FCI_FN fc_code fci_config_complete(fci_hyper *h, fc_error *err) {
         h->attention_scale = 1 / sqrt(h->query_scalar > 0 ? h->query_scalar : (double)h->head_dim);
     if (h->traits & FCI_TRAIT_ROOT_HIDDEN) h->embedding_scale = sqrt((double)h->hidden);
     if (!(h->traits & FCI_TRAIT_PARALLEL)) h->traits &= ~(uint32_t)FCI_TRAIT_ONE_NORM;
-    if (!(h->traits & FCI_TRAIT_USE_WINDOW)) h->window = 0;
     h->rope_interleaved = (h->traits & FCI_TRAIT_ROPE_PAIRS) != 0;
     return FC_OK;
 }
