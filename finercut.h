@@ -10302,17 +10302,14 @@ struct fc_tokenizer {
     fci_unicode unicode;
     fci_map vocab;               // text to id
     fci_tokenizer_token *tokens; // by id; added ones first where ids are equal
-    size_t n_tokens, longest;    // bytes of a token
+    size_t n_tokens, n_changes, n_steps, merges_mask, longest; // longest: bytes of a token
     fci_tokenizer_merge *merges;
-    size_t merges_mask;
     uint32_t *ranks; // by id, in place of merges: the token of the lowest rank is made first
     fci_tokenizer_change changes[FCI_TEXT_CHANGES];
     fci_tokenizer_set added[2]; // looked for in the text as it is, and in the normalised text
     fci_tokenizer_step steps[FCI_TEXT_STEPS + 1];
-    size_t n_changes, n_steps;
     fci_tokenizer_decoder decoder;
-    bool byte_level, byte_fallback, fuse_unknown, ignore_merges;
-    bool unknown_missing;   // an unknown token is named but not in the vocabulary
+    bool byte_level, byte_fallback, fuse_unknown, ignore_merges, unknown_missing; // but named
     uint32_t unknown;       // id, or NONE: characters without a token vanish
     uint32_t byte_ids[256]; // of the byte alphabet's letters, or of <0x00> .. <0xFF>
     uint16_t letters[256];  // code points of the byte alphabet
@@ -10327,6 +10324,9 @@ FCI_FN size_t fci_tokenizer_token_at(const fc_tokenizer *t, uint32_t id) {
     return fci_below(&t->tokens->id, t->n_tokens, sizeof *t->tokens, sizeof id, id);
 }
 
+// The ids of fc_tokenize as far as the word that brings their number to `most`.
+FCI_FN fc_code fci_tokenizer_some(const fc_tokenizer *t, const char *text, size_t length,
+                                  unsigned flags, uint64_t most, fc_tokens *out, fc_error *err);
 // FC_ERR_FORMAT, with the offset, where a text is not UTF-8.
 FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err);
 
@@ -10350,7 +10350,7 @@ typedef struct fci_tokenizer_seen { // where the ids of an earlier word are
 typedef struct fci_tokenizer_run {
     const fc_tokenizer *t;
     uint32_t *ids;
-    size_t n, capacity;
+    size_t n, capacity, most; // with `most` ids no further word is begun
     // whose symbols these are; with scores their numbers are the offsets of their first bytes
     const char *word;
     uint32_t word_length;
@@ -10636,7 +10636,7 @@ FCI_FN fc_code fci_tokenizer_split(fci_tokenizer_run *run, size_t step, fci_toke
     // the piece so far
     fci_tokenizer_piece next = {piece.p, piece.p, piece.first};
     bool is_match = false;
-    for (const char *p = piece.p; p < piece.end && !code;) {
+    for (const char *p = piece.p; p < piece.end && !code && run->n < run->most;) {
         const char *ends[2]; // of what is before the match, of the match
         ends[0] = fci_steps_find(&run->t->unicode, s, p, piece.end, &ends[1]);
         for (int match = 0; match < 2 && !code; p = ends[match++]) {
@@ -10668,7 +10668,7 @@ FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_token
     fci_tokenizer_piece rest = piece; // not yet passed on
     const char *stripped = start;     // the end of white space that was last looked through
     fc_code code = FC_OK;
-    for (const char *p = start; p < end && !code;) {
+    for (const char *p = start; p < end && !code && run->n < run->most;) {
         const fci_tokenizer_added *a = fci_lexicon_added_at(set, p, end);
         if (!a) {
             p++;
@@ -10706,6 +10706,7 @@ FCI_FN fc_code fci_tokenizer_cut(fci_tokenizer_run *run, size_t stage, fci_token
 FCI_FN fc_code fci_tokenizer_stage(fci_tokenizer_run *run, size_t stage,
                                    fci_tokenizer_piece piece) {
     fci_str text = fci_sn(piece.p, (size_t)(piece.end - piece.p));
+    if (run->n >= run->most) return FC_OK;
     if (stage == 2) return fci_tokenizer_split(run, 0, piece);
     const fc_tokenizer *t = run->t;
     fc_code code = FC_OK;
@@ -10722,6 +10723,7 @@ FCI_FN fc_code fci_tokenizer_encode(fci_tokenizer_run *run, const char *text, si
                                     unsigned flags) {
     const fc_tokenizer *t = run->t;
     bool special = (flags & FINERCUT_TOKENIZE_SPECIAL) != 0;
+    const size_t few = (size_t)fci_min(n / 8, run->most);
     size_t seen = 16;
     while (seen < 8192 && seen < n / 8) seen *= 2;
     run->seen_mask = seen - 1;
@@ -10729,7 +10731,7 @@ FCI_FN fc_code fci_tokenizer_encode(fci_tokenizer_run *run, const char *text, si
                                                 run->err);
     run->pieces = (fci_buffer *)fci_alloc(&t->context, t->n_steps + 1, sizeof *run->pieces,
                                           "tokenizer", run->err);
-    if (!run->seen || !run->pieces || fci_tokenizer_reserve(run, n / 8 + 16)) return FC_ERR_MEMORY;
+    if (!run->seen || !run->pieces || fci_tokenizer_reserve(run, few + 16)) return FC_ERR_MEMORY;
     for (size_t i = 0; i <= t->n_steps; i++) run->pieces[i].c = &t->context;
     fc_code code = special ? fci_tokenizer_emit(run, t->before, t->n_before) : FC_OK;
     fci_tokenizer_piece piece = {text, n ? text + n : text, true};
@@ -10746,8 +10748,8 @@ FCI_FN fc_code fci_tokenizer_utf8(const char *text, size_t length, fc_error *err
                     fci_show(fci_sn(text + i, (size_t)fci_min(length - i, 4)), &shown));
 }
 
-FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
-                                 unsigned flags, fc_tokens *out, fc_error *err) {
+FCI_FN fc_code fci_tokenizer_some(const fc_tokenizer *t, const char *text, size_t length,
+                                  unsigned flags, uint64_t most, fc_tokens *out, fc_error *err) {
     fci_tokenizer_run run = FCI_ZERO;
     FCI_EMPTY(out);
     if (fci_need(t && (text || length == 0) && out, "fc_tokenize",
@@ -10758,6 +10760,7 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     fc_code code = fci_tokenizer_utf8(text, length, err);
     if (code) return code;
     run.t = t;
+    run.most = (size_t)fci_min(most, SIZE_MAX);
     run.err = err;
     run.normal[0].c = run.normal[1].c = &t->context;
     code = fci_tokenizer_encode(&run, text, length, flags);
@@ -10780,6 +10783,11 @@ FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t
     out->n_sequences = 1;
     out->alloc = t->context.alloc;
     return FC_OK;
+}
+
+FINERCUT_API fc_code fc_tokenize(const fc_tokenizer *t, const char *text, size_t length,
+                                 unsigned flags, fc_tokens *out, fc_error *err) {
+    return fci_tokenizer_some(t, text, length, flags, UINT64_MAX, out, err);
 }
 
 FINERCUT_API fc_code fc_detokenize(const fc_tokenizer *t, const uint32_t *ids, size_t n,
@@ -20067,7 +20075,7 @@ FCI_FN void fci_tokens_join_lines(fci_buffer *b, const char *text, size_t n) {
         size_t end = i, next;
         while (end < n && text[end] != '\n') end++;
         next = end < n ? end + 1 : end;
-        if (end > i && text[end - 1] == '\r') end--;
+        if (end > i && end < n && text[end - 1] == '\r') end--;
         if (end > i && b->n) fci_put(b, " ", 1);
         fci_put(b, text + i, end - i);
         i = next;
@@ -20095,7 +20103,9 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
     if (!code && joined.n == 0)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "text: expected at least one line that is not empty, got none");
-    if (!code) code = fc_tokenize(t, joined.p, joined.n, FINERCUT_TOKENIZE_SPECIAL, &whole, err);
+    if (!code)
+        code = fci_tokenizer_some(t, joined.p, joined.n, FINERCUT_TOKENIZE_SPECIAL,
+                                  (uint64_t)samples * length, &whole, err);
     fci_buffer_free(&joined);
     if (code) return code;
     code = fci_tokens_cut(&c.alloc, &whole, length, samples, out, err);

@@ -406,7 +406,25 @@ static void test_calibration(void) {
                  "%u of %u tokens: %s", samples, length, err.msg);
             fc_tokens_free(&cut);
         }
+    for (size_t most = 0; most <= n; most++) { // no more is tokenised than is wanted
+        const bool some = fci_tokenizer_some(t, joined, sizeof joined - 1,
+                                             FINERCUT_TOKENIZE_SPECIAL, most, &cut,
+                                             &err) == FC_OK;
+        T_OK(some && cut.starts[1] >= most && cut.starts[1] < most + 8 &&
+                 memcmp(cut.ids, all.ids, most * sizeof *cut.ids) == 0,
+             "the first %u: %u: %s", (unsigned)most, (unsigned)(some ? cut.starts[1] : 0), err.msg);
+        if (some) fc_tokens_free(&cut);
+    }
     fc_tokens_free(&all);
+    if (T_OK(fc_tokenize(t, "a b\r", 4, FINERCUT_TOKENIZE_SPECIAL, &all, &err) == FC_OK &&
+                 fc_calibration_cut(t, "a\r\nb\r", 5, 1, 64, &cut, &err) == FC_OK,
+             "%s", err.msg)) {
+        T_OK(cut.starts[1] == all.starts[1] &&
+                 memcmp(cut.ids, all.ids, all.starts[1] * sizeof *all.ids) == 0,
+             "a carriage return is part of a line's end before a newline only");
+        fc_tokens_free(&cut);
+        fc_tokens_free(&all);
+    }
     T_OK(fc_calibration_cut(t, "\xef\xbb\xbf""a\r\n\n\nb\xff", 10, 1, 1, &cut, &err) ==
                  FC_ERR_FORMAT && strstr(err.msg, "text: byte 9: expected UTF-8"),
          "a byte of the text as it is: %s", err.msg);
