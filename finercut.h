@@ -4462,15 +4462,17 @@ static const struct fci_file_alien {
     {0, "fmgg", "a GGML file of before GGUF: convert the model anew"},
     {0, "tjgg", "a GGML file of before GGUF: convert the model anew"},
     {0, "FUGG", "a GGUF file with its first bytes reversed"},
-    {0, "{", "a JSON text: a model is a folder with config.json and its weights, or a GGUF file"},
+    {0, "{", "a JSON text: if it is a model's config.json, give the folder that this file is in"},
 };
 
 FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
+    const char *p = (const char *)data;
+    size_t begin = fci_bom(p, (size_t)size);
+    while (begin < size && memchr(" \t\r\n", p[begin], 4)) begin++;
     for (size_t i = 0; i < sizeof fci_file_aliens / sizeof fci_file_aliens[0]; i++) {
         const struct fci_file_alien *a = &fci_file_aliens[i];
-        if (size >= a->at &&
-            fci_begins(fci_sn((const char *)data + a->at, (size_t)size - a->at), a->magic))
-            return a->what;
+        const size_t at = a->at ? a->at : begin;
+        if (size >= at && fci_begins(fci_sn(p + at, (size_t)size - at), a->magic)) return a->what;
     }
     return NULL;
 }
@@ -6147,6 +6149,7 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_tree_build(&t);
     if (!code) *root = t.nodes;
+    while (from < n && memchr(" \t\r\n", text[from], 4)) from++;
     const char *alien =
         code == FC_ERR_FORMAT && n > from && text[from] != '{' ? fci_alien_name(text, n) : NULL;
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
@@ -7502,8 +7505,13 @@ FCI_FN fc_code fci_safetensors_cover(fci_safetensors_pass *p, size_t n) {
     return code;
 }
 
+FCI_FN bool fci_safetensors_is_ascii(char c) {
+    return (c >= ' ' && c <= '~') || c == '\t' || c == '\r' || c == '\n';
+}
+
 FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *err) {
     fci_safetensors_pass p = FCI_ZERO;
+    fci_shown shown;
     fci_arena scratch = {&c->context, NULL};
     fci_map own = fci_map_of(&c->context);
     const fci_file *f = &c->files[file];
@@ -7517,6 +7525,13 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
     if (alien)
         return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a safetensors or GGUF file, got %s",
                         f->name, alien);
+    size_t text = 0; // bytes from the start, as a page of errors has them
+    while (text < fci_min(f->size, 40) && fci_safetensors_is_ascii(((const char *)f->data)[text]))
+        text++;
+    if (text == 40 || (text && text == f->size))
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "%s: expected a safetensors or GGUF file, got a text: \"%s\"", f->name,
+                        fci_show(fci_sn((const char *)f->data, text), &shown));
     if (f->size < 8)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: expected a header length of 8 bytes, got a file of %llu bytes",

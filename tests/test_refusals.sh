@@ -76,7 +76,14 @@ KINDS
     head -c 400 /dev/zero
 } >file.tar
 t_ok "a tar archive" says 1 "tar archive" info file.tar
-t_ok "config.json as the model" says 1 "JSON text" info "$model/config.json"
+t_ok "config.json as the model" \
+    says 1 "JSON text: .*give the folder that this file is in" info "$model/config.json"
+printf '\n\t <!DOCTYPE html>' >file.bin
+t_ok "a page after blanks" says 1 "got an HTML page" info file.bin
+for text in "Access denied" "Access denied: a long text that goes on and on and on."; do
+    echo "$text" >file.bin
+    t_ok "$text" says 1 "safetensors or GGUF file, got a text: \"Access denied" info file.bin
+done
 
 # ---- Git LFS pointers in the place of small files
 for f in config.json tokenizer.json model.safetensors.index.json; do
@@ -90,6 +97,8 @@ for f in config.json tokenizer.json model.safetensors.index.json; do
 done
 rm -rf m && cp -R "$sharded" m && printf '<html>\n' >m/config.json
 t_ok "a page as config.json" says 1 "config.json: expected JSON, got an HTML page" info m
+printf ' {x}' >m/config.json
+t_ok "bad JSON after a blank" says 1 "expected a key" info m
 
 # ---- folders
 rm -rf m && mkdir m
