@@ -26257,7 +26257,7 @@ FCI_FN fc_code fci_search_alloc(fci_search *s, fc_error *err) {
 // tools/MEASURED.md tells where that was measured. A race by nll rules out little, as what a whole
 // model has of it hides differences. All candidates of `confident` run the first sequences.
 FCI_FN fc_range fci_search_share(const fc_prune_desc *d) {
-    static const fc_range races[FC_METRIC_COUNT] = {{.6, .3, .85}, {.58, .35, .9}, {.58, .35, .9},
+    static const fc_range races[FC_METRIC_COUNT] = {{.6, .3, .85}, {.55, .12, .9}, {.55, .12, .9},
                                                     {.6, .3, .85}, {.6, .3, .85}, {.97, .8, 1}};
     const double n = (double)d->calibration->n_sequences,
                  first = 0.65 * (2 + floor(n / 16)) / n + 0.34,
