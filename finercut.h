@@ -2232,8 +2232,9 @@ FCI_FN int fci_platform_open(void *user, const char *path, void **file, uint64_t
 FCI_FN void fci_platform_close(void *user, void *file);
 // Sets what fc_io has for files read.
 FCI_FN void fci_platform_reads(fc_io *io);
-// Opens pipes, terminals and any standard input ("-") too, to be read once from start to end.
-FCI_FN int fci_platform_stream(const char *path, void **file);
+// Opens pipes, terminals and any standard input ("-") too, to be read once from start to end. *size
+// is how much is left of a file; 0: it is none, or nobody knows.
+FCI_FN int fci_platform_stream(const char *path, void **file, uint64_t *size);
 // Up to `length` bytes of a stream; *n is 0 at its end and after an error.
 FCI_FN int fci_platform_read(void *file, void *buffer, size_t length, size_t *n);
 // Whether byte `at` of an open file is in a hole: zeros that take no disk. *n is how many bytes of
@@ -2346,7 +2347,7 @@ FCI_FN bool fci_platform_is_input(int fd, const struct stat *device) {
                           input.st_rdev == device->st_rdev);
 }
 
-FCI_FN int fci_platform_stream(const char *path, void **file) {
+FCI_FN int fci_platform_stream(const char *path, void **file, uint64_t *size) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     struct stat st;
     int error = 0;
@@ -2360,6 +2361,8 @@ FCI_FN int fci_platform_stream(const char *path, void **file) {
     else if (!error && S_ISDIR(st.st_mode)) error = EISDIR;
     else if (!error && S_ISCHR(st.st_mode) && !fci_platform_is_input(f->fd, &st))
         error = FCI_PLATFORM_NOT_A_FILE;
+    const off_t at = !error && S_ISREG(st.st_mode) ? lseek(f->fd, 0, SEEK_CUR) : -1;
+    *size = at >= 0 && at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
     return fci_platform_opened(f, error, file);
 }
 
@@ -2458,9 +2461,10 @@ FCI_FN void fci_platform_unmap(void *user, void *file, const void *data, uint64_
 }
 #endif
 
-FCI_FN int fci_platform_stream(const char *path, void **file) {
+FCI_FN int fci_platform_stream(const char *path, void **file, uint64_t *size) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     HANDLE self = GetCurrentProcess();
+    LARGE_INTEGER bytes, at, none = {0};
     int error = 0;
     if (!f) return ENOMEM;
     if (strcmp(path, "-") != 0)
@@ -2470,6 +2474,10 @@ FCI_FN int fci_platform_stream(const char *path, void **file) {
         f->handle = INVALID_HANDLE_VALUE;
     if (f->handle == INVALID_HANDLE_VALUE) error = fci_platform_error();
     if (error && fci_platform_is_folder(path)) error = EISDIR;
+    const bool known = !error && GetFileType(f->handle) == FILE_TYPE_DISK &&
+                       GetFileSizeEx(f->handle, &bytes) &&
+                       SetFilePointerEx(f->handle, none, &at, FILE_CURRENT);
+    *size = known && at.QuadPart < bytes.QuadPart ? (uint64_t)(bytes.QuadPart - at.QuadPart) : 0;
     return fci_platform_opened(f, error, file);
 }
 
@@ -2516,11 +2524,12 @@ FCI_FN int fci_platform_read_at(void *user, void *file, void *buffer, uint64_t o
     return fread(buffer, 1, length, stream) == length ? 0 : EIO;
 }
 
-FCI_FN int fci_platform_stream(const char *path, void **file) {
+FCI_FN int fci_platform_stream(const char *path, void **file, uint64_t *size) {
     fci_platform_file *f = (fci_platform_file *)calloc(1, sizeof *f);
     if (!f) return ENOMEM;
     errno = 0;
     f->stream = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    *size = 0;
     return fci_platform_opened(f, f->stream ? 0 : errno ? errno : EIO, file);
 }
 
@@ -5157,13 +5166,25 @@ FINERCUT_API void fc_text_free(fc_text *text) {
 #ifndef FCI_TEXT_READ_LIMIT
 #  define FCI_TEXT_READ_LIMIT ((uint64_t)1 << 30)
 #endif
+FCI_FN fc_code fci_output_too_long(const char *name, fc_error *err) {
+    return fci_fail(err, FC_ERR_LIMIT, 0, "%s: expected at most %llu bytes, got more", name,
+                    (unsigned long long)FCI_TEXT_READ_LIMIT);
+}
+
 FCI_FN fc_code fci_output_stream_read(const fci_context *c, const char *path, char **bytes,
                                       size_t *length, fc_error *err) {
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
+    const size_t most = (size_t)FCI_TEXT_READ_LIMIT + 2; // one byte too many, and its end
     void *file = NULL;
     size_t capacity = 65536, got = 0;
-    int error = fci_platform_stream(path, &file);
+    uint64_t size = 0;
+    int error = fci_platform_stream(path, &file, &size);
     if (error) return fci_io_error(err, name, "open", error);
+    if (size > FCI_TEXT_READ_LIMIT) {
+        fci_platform_close(NULL, file);
+        return fci_output_too_long(name, err);
+    }
+    if (size + 2 > capacity) capacity = (size_t)size + 2;
     char *p = (char *)fci_alloc(c, capacity, 1, name, err);
     *length = 0;
     while (p) {
@@ -5171,7 +5192,8 @@ FCI_FN fc_code fci_output_stream_read(const fci_context *c, const char *path, ch
         *length += got;
         if (error || got == 0 || *length > FCI_TEXT_READ_LIMIT) break;
         if (*length + 1 < capacity) continue;
-        char *wider = (char *)fci_grow(c, p, capacity *= 2, 1, name, err);
+        capacity = capacity < most / 2 ? 2 * capacity : most;
+        char *wider = (char *)fci_grow(c, p, capacity, 1, name, err);
         if (!wider) fci_free(c, p);
         p = wider;
     }
@@ -5181,9 +5203,7 @@ FCI_FN fc_code fci_output_stream_read(const fci_context *c, const char *path, ch
     p[*length] = 0;
     fc_code code = FC_OK;
     if (error) code = fci_io_error(err, name, "read", error);
-    else if (*length > FCI_TEXT_READ_LIMIT)
-        code = fci_fail(err, FC_ERR_LIMIT, 0, "%s: expected at most %llu bytes, got more", name,
-                        (unsigned long long)FCI_TEXT_READ_LIMIT);
+    else if (*length > FCI_TEXT_READ_LIMIT) code = fci_output_too_long(name, err);
     if (code) {
         fci_free(c, p);
         *bytes = NULL;

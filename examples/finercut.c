@@ -1419,11 +1419,12 @@ static int check_required(const command *c, options *o) {
     return STATUS_OK;
 }
 
-// Which flags take standard input: their names, at most two of them. Returns how many.
+// What takes standard input: flags, or report's files; at most two of them. Returns how many.
 static int standard_inputs(const command *c, const options *o, const char *names[2]) {
     const char *const flags_of[] = {"--text", "--tokens",
-                                    find_flag(c, "--eval", 6) ? "--eval" : "--eval-text", "--task"};
-    const char *texts[MOST_TASKS + 3];
+                                    find_flag(c, "--eval", 6) ? "--eval" : "--eval-text", "--task",
+                                    "FILE"};
+    const char *texts[2 * MOST_TASKS + 4];
     int n = 3, found = 0;
     texts[0] = o->text;
     texts[1] = o->tokens;
@@ -1432,8 +1433,14 @@ static int standard_inputs(const command *c, const options *o, const char *names
         const char *equals = strchr(o->tasks.values[i], '=');
         texts[n++] = equals ? equals + 1 : o->tasks.values[i];
     }
+    const int first_file = n;
+    if (command_bit(c) == REPORT) {
+        texts[n++] = o->input;
+        for (int i = 0; i < o->more.n; i++) texts[n++] = o->more.values[i];
+    }
     for (int i = 0; i < n && found < 2; i++)
-        if (texts[i] && strcmp(texts[i], "-") == 0) names[found++] = flags_of[i < 3 ? i : 3];
+        if (texts[i] && strcmp(texts[i], "-") == 0)
+            names[found++] = flags_of[i < 3 ? i : i < first_file ? 3 : 4];
     return found;
 }
 
@@ -3559,10 +3566,14 @@ static int report_page(session *s) {
     fc_page_desc desc = {0};
     fc_code code = FC_OK;
     size_t n = 0;
-    for (int i = 0; i <= s->o->more.n && !code; i++) {
-        files[n].name = i ? s->o->more.values[i - 1] : s->o->input;
-        code = fc_file_read(files[n].name, &s->env, &texts[n], &s->err);
-        files[n].name = source_name(files[n].name);
+    int there;
+    for (int i = 0; i <= s->o->more.n; i++) {
+        const char *path = i ? s->o->more.values[i - 1] : s->o->input;
+        if (strcmp(path, "-") != 0) // a pipe is refused there, as where plans are read
+            code = fc_file_there(path, &s->env, &there, &s->err);
+        if (!code) code = fc_file_read(path, &s->env, &texts[n], &s->err);
+        if (code) break;
+        files[n].name = source_name(path);
         files[n].data = texts[n].bytes;
         files[n].size = texts[n].length;
         n++;

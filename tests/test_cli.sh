@@ -157,6 +157,7 @@ usage "expected -o" logits x --tokens a
 usage "expected --tokens" logits x -o b.npy
 usage "expected -o" report plan.json
 usage "\.svg or \.csv" report plan.json -o plan.txt
+usage "read once only: expected - once, got it for FILE and FILE" report - - -o plan.html
 usage "\.svg or \.csv" report plan.json -o plan.png
 usage "\.svg or \.csv" report plan.json -o plan
 for value in 0 -1 x 1.5 "" 99999999999999999999 1e3 0x10 " 3"; do
