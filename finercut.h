@@ -11588,6 +11588,8 @@ FCI_FN fc_code fci_vocabulary_read_model(fci_vocabulary_loader *l, const fci_jso
 
 FCI_FN fc_code fci_vocabulary_read_added(fci_vocabulary_loader *l, const fci_json *list) {
     fc_code code = FC_OK;
+    fci_shown shown;
+    bool noted = false;
     const fci_json *item = list ? fci_json_first(list) : NULL;
     for (uint32_t i = 0; list && i < list->count && !code; i++, item = fci_json_next(item)) {
         fci_tokenizer_added a = FCI_ZERO;
@@ -11601,6 +11603,12 @@ FCI_FN fc_code fci_vocabulary_read_added(fci_vocabulary_loader *l, const fci_jso
         if (!code) code = fci_json_flag(item, "special", &a.special, l->err);
         if (code) return fci_wrap(l->err, code, "added token %u", i);
         code = fci_vocabulary_add_added(l, &a);
+        if (code || noted || a.text.n == 0 || a.id == id) continue;
+        fci_log(&l->t->context, 0,
+                "added token \"%s\": expected id %llu, which tokenizer.json gives it, got %lu, as "
+                "in tokenizers",
+                fci_show(a.text, &shown), (unsigned long long)id, (unsigned long)a.id);
+        noted = true;
     }
     return code;
 }

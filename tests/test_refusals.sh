@@ -300,6 +300,13 @@ past() { # FILE WORDS COMMAND...: of a text with that id, and of the file, which
     says 0 "ids below 2048 only: texts with others (1, the first \"<a>\") are" "$@" "$file" &&
         [ "$(grep -c 'ids below' "$t_dir/err")" -eq 1 ]
 }
+added '<a>'
+t_ok "an added token with the next id" says 0 "" tokenize m --text plain.txt
+t_ok "is nothing to tell" test ! -s "$t_dir/err"
+sed 's/"id": 2048,/"id": 2053,/' m/tokenizer.json >gap.json
+t_ok "an added token with a gap before its id" \
+    says 0 'added token "<a>": expected id 2053, .*, got 2048' tokenize gap.json --text plain.txt
+t_ok "told once" [ "$(wc -l <"$t_dir/err")" -eq 1 ]
 printf '{"query": "The cat sat", "choices": ["on the mat", "in"], "gold": 0}\n' >choices.jsonl
 mkdir past
 added '<a>'
