@@ -3652,9 +3652,9 @@ FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, co
     for (int i = 0; name && out && i < n; i++)
         if (strcmp(name, names[i]) == 0) return i;
     for (int i = 0; i < n; i++) fci_say(list, sizeof list, "%s", names[i]);
-    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected one of %s and a place for it, got %s%s%s",
-             what, list, name ? "\"" : "", name ? fci_show(fci_s(name), &shown) : "NULL",
-             name ? "\"" : "");
+    fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected one of %s%s, got %s%s%s", what, list,
+             out ? "" : " and a place for it", name ? "\"" : "",
+             name ? fci_show(fci_s(name), &shown) : "NULL", name ? "\"" : "");
     return n;
 }
 
