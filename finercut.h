@@ -898,7 +898,8 @@ typedef struct fc_prune_desc {
     const char *scratch;  /* a folder on a disk: where the trail does not fit in the model's memory
                              limit, it is a nameless file there (which stays mapped, and is gone
                              with the call or the process), rather than computed again and again.
-                             Written by the system, whatever the model's fc_io; NULL: never;
+                             Written by the system, whatever the model's fc_io; NULL: never, and
+                             the error of too small a limit says what would do with one;
                              FC_ERR_UNSUPPORTED on Windows and without mmap */
 } fc_prune_desc;
 
@@ -1397,7 +1398,7 @@ typedef struct fc_heal_result {
    and after a cancelled call that was resumed (PATH.partial holds what was done; it is removed at
    the end where files are the library's own). A file that is there already is FC_ERR_MISMATCH
    without `resume` or fc_env.force, and at PATH.partial always where it is no checkpoint.
-   FC_ERR_LIMIT: the message says how many tokens would fit.
+   FC_ERR_LIMIT: the message says how many tokens would fit, and how little `scratch` would need.
    Memory: 8 bytes x tokens x hidden_size (parallel blocks: 16) or a file (`scratch`), for the
    widest projection of k inputs about 24 k (k + hidden_size), and where there is room (without a
    limit, up to 1 GiB) its 4 x tokens x k inputs, so that they are computed once. `out` NULL
@@ -21532,6 +21533,8 @@ FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions);
 FCI_FN uint64_t fci_engine_bytes(fc_model *m, size_t rows, size_t head_rows, size_t n_positions);
 // Chooses e->capacity and e->head_rows of e->m as the memory limit (0: none) allows.
 FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err);
+// The least memory limit for a wish.
+FCI_FN uint64_t fci_engine_least(fc_model *m, const fci_engine_wish *wish);
 // Zeroed allowed.
 FCI_FN void fci_engine_close(fci_engine *e);
 // Makes *e with buffers of the wanted sizes, as far as the memory limit allows; closed on failure.
@@ -21636,6 +21639,11 @@ FCI_FN fci_engine_sizes fci_engine_measure(fc_model *m, size_t n_positions) {
     return s;
 }
 
+FCI_FN uint64_t fci_engine_least(fc_model *m, const fci_engine_wish *wish) {
+    const fci_engine_sizes s = fci_engine_measure(m, wish->positions);
+    return wish->taken + s.fixed + wish->length * s.per_row + 2 * s.per_head_row;
+}
+
 // Rows that fit in the memory limit (0: no limit).
 FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_error *err) {
     fc_model *m = e->m;
@@ -21647,7 +21655,7 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_er
     rows = fci_max(fci_min(fci_min(rows, FCI_ENGINE_ROWS), wanted_rows), max_length);
     head = fci_min(fci_max(head, 16), wish->head_rows);
     if (limit) {
-        uint64_t least = taken + s.fixed + max_length * s.per_row + 2 * s.per_head_row;
+        const uint64_t least = fci_engine_least(m, wish);
         if (least > limit)
             return fci_fail(
                 err, FC_ERR_LIMIT, 0,
@@ -26243,6 +26251,20 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     *taken += *kept + *held;
 }
 
+// Says how much would do with the trail in a file, where no folder was given for that.
+FCI_FN fc_code fci_search_too_little(fci_search *s, fci_engine_wish wish, fc_error *err) {
+    const fc_error without = *err;
+    const uint32_t spacing = s->spacing;
+    if (s->desc->scratch) return err->code;
+    wish.taken -= fci_search_bytes(s, spacing);
+    s->folder = ".";
+    wish.taken += fci_search_bytes(s, 1);
+    s->folder = NULL;
+    s->spacing = spacing;
+    return fci_fail(err, without.code, without.where, "%s; %llu with a scratch folder", without.msg,
+                    (unsigned long long)fci_engine_least(s->m, &wish));
+}
+
 FCI_FN void fci_search_lay_trail(fci_search *s) {
     const size_t n_sublayers = fci_search_n_sublayers(s), d = (size_t)s->m->hyper.hidden,
                  stride = n_sublayers + 1;
@@ -26363,6 +26385,7 @@ FCI_FN fc_code fci_search_size(fci_search *s, uint64_t *kept, fc_error *err) {
     const size_t rows = (size_t)fci_max(fci_search_n_sublayers(s) * longest, s->n_positions);
     const fci_engine_wish wish = {longest, rows, (size_t)fci_max(rows, 16), longest, taken};
     code = fci_engine_begin(&s->engine, s->m, &wish, err);
+    if (code == FC_ERR_LIMIT) return fci_search_too_little(s, wish, err);
     if (!code && s->ranks.of) code = fci_search_level(s, kept, &held, err);
     s->holds = !code && held / row >= s->engine.capacity; // whole waves
     s->room = s->holds ? (size_t)(held / row) : s->engine.capacity;
@@ -31036,7 +31059,13 @@ FCI_FN fc_code fci_heal_too_little(fci_heal *h, uint64_t least) {
     const uint64_t limit = h->m->memory_limit;
     const size_t tokens = h->n_tokens;
     size_t fit = 0, too_many = tokens;
-    char fitting[32] = "no number of";
+    char fitting[32] = "no number of", in_file[64] = "";
+    if (!h->folder) {
+        h->folder = "."; // of the rows, if one were given
+        snprintf(in_file, sizeof in_file, " (%llu with a scratch folder)",
+                 (unsigned long long)fci_heal_least(h, tokens));
+        h->folder = NULL;
+    }
     while (too_many - fit > h->longest) {
         const size_t n = fit + (too_many - fit) / 2;
         if (fci_heal_least(h, n) > limit) too_many = n;
@@ -31045,9 +31074,9 @@ FCI_FN fc_code fci_heal_too_little(fci_heal *h, uint64_t least) {
     if (fit >= 2 * h->longest)
         snprintf(fitting, sizeof fitting, "about %llu", (unsigned long long)fit);
     return fci_fail(h->err, FC_ERR_LIMIT, 0,
-                    "memory limit: expected at least %llu bytes to heal by %llu tokens, got %llu; "
-                    "%s tokens would fit",
-                    (unsigned long long)least, (unsigned long long)tokens,
+                    "memory limit: expected at least %llu bytes to heal by %llu tokens%s, got "
+                    "%llu; %s tokens would fit",
+                    (unsigned long long)least, (unsigned long long)tokens, in_file,
                     (unsigned long long)limit, fitting);
 }
 

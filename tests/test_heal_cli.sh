@@ -204,10 +204,14 @@ t_ok "nothing of it is left" [ "$(echo long.st*)" = long.st ]
 t_ok "little memory" t_says 1 "tokens would fit|memory limit" heal "$model" --plan plan.json \
     --memory-limit 2M --length 16 --own 512 --tokens-used 512 -o a.safetensors --threads 1
 least=$(sed -n 's/.*expected at least \([0-9]*\) bytes to heal.*/\1/p' err)
+in_file=$(sed -n 's/.* tokens (\([0-9]*\) with a scratch folder), got .*/\1/p' err)
+t_ok "less with a scratch folder" [ "$in_file" -lt "$least" ]
 if t_run 0 heal "$model" --plan plan.json --length 16 --tokens-used 512 --threads 1 \
-    --memory-limit $((least - 1)) --scratch . -o scratch.safetensors; then
+    --memory-limit "$in_file" --scratch . -o scratch.safetensors; then
     t_ok "rows in a file" cmp own.safetensors scratch.safetensors
     t_ok "which is gone" [ "$(echo scratch*)" = scratch.safetensors ]
+    t_ok "no byte less" t_says 1 "by 512 tokens, got" heal "$model" --plan plan.json --length 16 \
+        --tokens-used 512 --threads 1 --memory-limit $((in_file - 1)) --scratch . -o a.safetensors
 else
     t_ok "rows in no file" grep -q "no mapped files in this build" err
 fi
