@@ -2861,8 +2861,13 @@ static int small_model(const fc_estimate *e) { // what is beside it does not fit
     return e->fits == 0 && e->read_bytes <= e->free_bytes;
 }
 
+// Behind a time: several ranks take less.
+static const char *whose_time(const session *s) {
+    return s->o->together ? " on one machine" : "";
+}
+
 // The first line of a search.
-static void tell_search(const fc_estimate *e) {
+static void tell_search(const session *s, const fc_estimate *e) {
     const range_text t = text_of(&e->seconds);
     char memory[40], read[40], gap[60] = "";
     if (e->scratch_bytes)
@@ -2870,10 +2875,10 @@ static void tell_search(const fc_estimate *e) {
                  short_number((double)e->scratch_bytes, "kMGT", read, sizeof read));
     if (e->trail_spacing > 1)
         snprintf(gap, sizeof gap, " at 1 in %lu", (unsigned long)e->trail_spacing);
-    fprintf(stderr, "prune: %lu steps, %lu candidates x %llu tokens, about %s (%s to %s); memory "
+    fprintf(stderr, "prune: %lu steps, %lu candidates x %llu tokens, about %s (%s to %s)%s; memory "
             "%sB: trail%s, waves of %llu tokens, %llu logits at a time; ",
             (unsigned long)(e->n_steps - e->n_done), (unsigned long)e->n_candidates,
-            (unsigned long long)e->n_positions, t.likely, t.low, t.high,
+            (unsigned long long)e->n_positions, t.likely, t.low, t.high, whose_time(s),
             short_number((double)e->memory_bytes, "kMGT", memory, sizeof memory), gap,
             (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows);
     if (small_model(e)) fprintf(stderr, "which is more than is free (see --memory-limit)\n");
@@ -2932,9 +2937,9 @@ static void put_estimate(const session *s, const fc_estimate *e) {
         printf("\nassumed         %s: %.0f %% (%.0f to %.0f) of an exhaustive search's candidates, "
                "as measured on small models", search_name(s->o->search), 100 * e->share.likely,
                100 * e->share.low, 100 * e->share.high);
-    printf("\ntime            %s, %s to %s (%.4g, %.4g to %.4g s), measured here in %.2g s%s\n",
+    printf("\ntime            %s, %s to %s (%.4g, %.4g to %.4g s)%s, measured here in %.2g s%s\n",
            t.likely, t.low, t.high, e->seconds.likely, e->seconds.low, e->seconds.high,
-           e->measured, s->o->own ? "; what --own writes first comes on top" : "");
+           whose_time(s), e->measured, s->o->own ? "; what --own writes first comes on top" : "");
 }
 
 // What the search will take. Of one that is not dry, its own errors tell what is wrong.
@@ -2946,7 +2951,7 @@ static int foresee(session *s) {
     if (s->plan && !s->o->together && verify_model(s)) return STATUS_FAILED;
     if (s->o->quiet && !s->o->dry_run) return STATUS_OK;
     const fc_code code = fc_prune_estimate(s->model, &desc, &e, &s->err);
-    if (!s->o->dry_run && !code) tell_search(&e);
+    if (!s->o->dry_run && !code) tell_search(s, &e);
     if (!s->o->dry_run) return STATUS_OK;
     if (code) return code == FC_ERR_MISMATCH ? failed_of(s, s->o->output) : failed(s);
     put_estimate(s, &e);

@@ -53,6 +53,13 @@ says() { # PATTERN COMMAND...: and the plan is not made
     cat out
     return 1
 }
+told() { # PATTERN FLAG...: by two ranks
+    pattern=$1
+    shift
+    ranks 2 told.json --remove 1 "$@" >out 2>&1 && grep -q "$pattern" out
+}
+t_ok "the first line's time is one machine's" told "^prune: .* about .* on one machine; memory"
+t_ok "that of --dry-run, too" told "^time .* on one machine, measured" --dry-run --force
 for name in race confident exhaustive; do
     t_ok "$name by one rank" ranks 1 "$name.1.json" --search $name --quiet
     [ $name = race ] && t_ok "race by 2 ranks" by_ranks 2 race
