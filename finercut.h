@@ -24549,13 +24549,23 @@ FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32
     return FC_OK;
 }
 
+// Fails where no sequence has a token to measure.
+FCI_FN fc_code fci_perplexity_least(const fci_evaluation *v, fc_error *err) {
+    const int least = v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2;
+    size_t longest;
+    const fc_code code = fci_tokens_check(v->m, v->tokens, 1, &longest, err);
+    if (code || longest >= (size_t)least) return code;
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "tokens: expected a sequence of at least %d tokens, got one of %llu at most",
+                    least, (unsigned long long)longest);
+}
+
 FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err) {
     const fc_tokens *t = v->tokens;
     double all = 0;
-    uint64_t count = 0, longest = 0;
+    uint64_t count = 0;
     for (uint32_t q = 0; q < t->n_sequences; q++) {
         const size_t n = t->starts[q + 1] - t->starts[q] - 1, skip = fci_perplexity_skip(v, n);
-        longest = fci_max(longest, n + 1);
         double sum = 0;
         for (size_t i = skip; i < n; i++) {
             const double nll = v->kept[fci_perplexity_at(v, q) + i];
@@ -24565,11 +24575,6 @@ FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out
         count += n - skip;
         if (v->each) fci_perplexity_result(sum, n - skip, &v->each[q]);
     }
-    if (count == 0)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "tokens: expected a sequence of at least %d tokens, got one of %llu at "
-                        "most",
-                        v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2, (unsigned long long)longest);
     if (!isfinite(all))
         return fci_fail(err, FC_ERR_NUMERIC, 0, "%s: the logits are not finite",
                         fci_base_name(v->m->path));
@@ -24594,6 +24599,7 @@ FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_perplexity *out, fc_erro
     const fc_tokens *t = v->tokens;
     fc_code code = fci_perplexity_open(v, fci_tokens_count(t), err);
     const bool opened = !code;
+    if (opened && out) code = fci_perplexity_least(v, err);
     code = fci_perplexity_meet(&v->ranks, v->m, v->mask, t, v->protocol, code, err);
     if (!code) code = fci_perplexity_pass(v, err);
     code = fci_ranks_meet(&v->ranks, 0, code, err);

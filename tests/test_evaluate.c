@@ -170,6 +170,11 @@ static void test_watch(void) {
     T_OK(fc_eval_perplexity(m, &text, NULL, &watch, &p, &err) == FC_ERR_CANCELLED && w.calls == 1 &&
              t.world.live == live,
          "cancelled after %d, %ld left: %s", w.calls, t.world.live - live, err.msg);
+    size_t single[] = {0, 1};
+    const fc_tokens one = tokens_of(ids, single, 1);
+    w.calls = 0;
+    T_OK(fc_eval_perplexity(m, &one, NULL, &watch, &p, &err) == FC_ERR_ARGUMENT && w.calls == 0 &&
+             t.world.live == live, "a single token is refused after %d: %s", w.calls, err.msg);
     w.calls = 0;
     w.done = 0; // without sublayers only the head reports
     T_OK(fc_eval_perplexity(m, &text, nothing, &watch, &p, &err) == FC_ERR_CANCELLED &&
