@@ -1683,6 +1683,11 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #  define FCI_WINDOWS 0
 #  define FCI_POSIX 1
 #endif
+#if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
+#  define FCI_SCRATCH true // rows may go to a file that is mapped
+#else
+#  define FCI_SCRATCH false
+#endif
 
 #if FCI_POSIX
 #  include <dirent.h>
@@ -2969,7 +2974,8 @@ FCI_FN void fci_drafts_remove_folder(char *path) {
 
 FCI_FN int fci_drafts_remove_tree(void *user, const char *name) {
     char *path = fci_drafts_in((const char *)user, name);
-    if (path && fci_platform_remove(path, false) != 0) fci_drafts_remove_folder(path);
+    if (path && fci_platform_remove(path, false) != 0 && fci_platform_remove(path, true) != 0)
+        fci_drafts_remove_folder(path); // not empty, so not a link
     free(path);
     return 0;
 }
@@ -3624,7 +3630,8 @@ FCI_FN fc_code fci_wrap(fc_error *err, fc_code code, const char *format, ...) {
 FCI_FN void fci_say(char *list, size_t size, const char *format, ...) {
     size_t n = strlen(list);
     va_list args;
-    if (n && n + 3 < size) {
+    if (n && n + 3 >= size) return;
+    if (n) {
         memcpy(list + n, ", ", 3);
         n += 2;
     }
@@ -17492,8 +17499,9 @@ FCI_FN fc_code fci_config_field(const fci_config_source *s, const fci_field *f, 
          unread = f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits);
     const char *name = (s->json && f->json) || !f->gguf ? f->json : f->gguf;
     const int shown = (int)strcspn(name, "|");
-    // llama.cpp's converter writes a window of 0 for none
-    const double low = !s->json && f->offset == FCI_AT(window) ? 0 : f->low;
+    // llama.cpp's converter writes a window of 0 for none; some families have no use for one
+    const bool none = f->offset == FCI_AT(window) && (!s->json || !(h->traits & FCI_TRAIT_WINDOW));
+    const double low = none ? 0 : f->low;
     fc_code code = unread ? FC_OK : fci_config_number(s, f, &value, &found, err);
     if (code) return code;
     if (!found) value = f->otherwise;
@@ -22712,7 +22720,8 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
     if (!code) memcpy(r.rows, x, rows * d * sizeof *x);
     const double begun = fci_platform_seconds();
     for (int i = 0;
-         !code && (i < 3 || fci_platform_seconds() - begun < FCI_REFERENCE_SECONDS); i++) {
+         !code && i < 1000 && (i < 3 || fci_platform_seconds() - begun < FCI_REFERENCE_SECONDS);
+         i++) {
         const double start = fci_platform_seconds();
         code = fci_reference_finish(e, &r, err);
         const double middle = fci_platform_seconds();
@@ -24464,9 +24473,16 @@ FCI_FN void fci_perplexity_close(fci_evaluation *v) {
 
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
     const fc_tokens *t = v->tokens;
+    const size_t least = v->take != fci_perplexity_take_nll        ? 1
+                         : v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3
+                                                                : 2;
     size_t longest;
     fc_code code = fci_tokens_check(v->m, t, 1, &longest, err);
     if (code) return code;
+    if (longest < least)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                        "tokens: expected a sequence of at least %u tokens, got one of %llu at "
+                        "most", (unsigned)least, (unsigned long long)longest);
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
     v->n_kept = fci_tokens_count(t) * v->n_each;
@@ -24549,17 +24565,6 @@ FCI_FN fc_code fci_perplexity_take_nll(fci_evaluation *v, const float *x, uint32
     return FC_OK;
 }
 
-// Fails where no sequence has a token to measure.
-FCI_FN fc_code fci_perplexity_least(const fci_evaluation *v, fc_error *err) {
-    const int least = v->protocol == FC_PROTOCOL_LLAMA_CPP ? 3 : 2;
-    size_t longest;
-    const fc_code code = fci_tokens_check(v->m, v->tokens, 1, &longest, err);
-    if (code || longest >= (size_t)least) return code;
-    return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                    "tokens: expected a sequence of at least %d tokens, got one of %llu at most",
-                    least, (unsigned long long)longest);
-}
-
 FCI_FN fc_code fci_perplexity_finish(const fci_evaluation *v, fc_perplexity *out, fc_error *err) {
     const fc_tokens *t = v->tokens;
     double all = 0;
@@ -24599,7 +24604,6 @@ FCI_FN fc_code fci_perplexity_run(fci_evaluation *v, fc_perplexity *out, fc_erro
     const fc_tokens *t = v->tokens;
     fc_code code = fci_perplexity_open(v, fci_tokens_count(t), err);
     const bool opened = !code;
-    if (opened && out) code = fci_perplexity_least(v, err);
     code = fci_perplexity_meet(&v->ranks, v->m, v->mask, t, v->protocol, code, err);
     if (!code) code = fci_perplexity_pass(v, err);
     code = fci_ranks_meet(&v->ranks, 0, code, err);
@@ -26261,7 +26265,7 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
 FCI_FN fc_code fci_search_too_little(fci_search *s, fci_engine_wish wish, fc_error *err) {
     const fc_error without = *err;
     const uint32_t spacing = s->spacing;
-    if (s->desc->scratch) return err->code;
+    if (!FCI_SCRATCH || s->desc->scratch) return err->code;
     wish.taken -= fci_search_bytes(s, spacing);
     s->folder = ".";
     wish.taken += fci_search_bytes(s, 1);
@@ -30881,7 +30885,7 @@ FCI_FN fc_code fci_heal_find(fci_heal *h) {
         if (!code) code = fci_heal_undamaged(h);
     }
     if (code || !there) return code;
-    h->whole = !fci_container_kv(h->there, FCI_IDENTITY_NEXT);
+    h->whole = h->there_path == h->desc->path && !fci_container_kv(h->there, FCI_IDENTITY_NEXT);
     return h->n_own && !h->whole ? fci_heal_take_own(h) : FC_OK;
 }
 
@@ -31066,7 +31070,7 @@ FCI_FN fc_code fci_heal_too_little(fci_heal *h, uint64_t least) {
     const size_t tokens = h->n_tokens;
     size_t fit = 0, too_many = tokens;
     char fitting[32] = "no number of", in_file[64] = "";
-    if (!h->folder) {
+    if (!h->folder && FCI_SCRATCH) {
         h->folder = "."; // of the rows, if one were given
         snprintf(in_file, sizeof in_file, " (%llu with a scratch folder)",
                  (unsigned long long)fci_heal_least(h, tokens));
@@ -31213,7 +31217,8 @@ FCI_FN fc_code fci_heal_sublayers(fci_heal *h) {
 // Fits, after a checkpoint as soon as there is own text: no sublayer before the next changes.
 FCI_FN fc_code fci_heal_fit_all(fci_heal *h) {
     fc_code code = FC_OK;
-    if (h->n_own && !h->next) code = fci_heal_checkpoint(h, h->next = h->first + 1);
+    if (h->n_own && !h->next && h->m->c.io.create == fci_platform_create) // it can be removed
+        code = fci_heal_checkpoint(h, h->next = h->first + 1);
     h->watch.p.what = "healing";
     if (!code) code = fci_heal_open(h);
     if (!code) code = fci_heal_sublayers(h);
@@ -36698,12 +36703,23 @@ FCI_FN void fci_page_flag(fci_buffer *b, const char *flag, const char *value) {
     fci_page_word(b, value);
 }
 
+// Whether a word is no flag, or one of those that give a text.
+FCI_FN bool fci_page_harmless(const char *word) {
+    static const char *const flags[] = {"--text", "--tokens", "--field", "--samples", "--own",
+                                        "--length", "--seed", "--eval-text"};
+    const size_t n = strcspn(word, " ");
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (fci_is(fci_sn(word, n), flags[i])) return true;
+    return word[strspn(word, "'")] != '-';
+}
+
 // Flags as a plan tells them, where they are words that fci_page_word could have written: a plan
 // from elsewhere makes nobody run anything else. Or the flag alone, for what is not known.
 FCI_FN void fci_page_given(fci_buffer *b, const char *flag, const char *given) {
     bool quoted = false, good = strncmp(given, "--", 2) == 0;
     for (const char *p = given; *p && good; p++) {
-        if (*p == '\'') quoted = !quoted;
+        if (!quoted && (p == given || p[-1] == ' ') && !fci_page_harmless(p)) good = false;
+        else if (*p == '\'') quoted = !quoted;
         else if (!quoted && p[0] == '\\' && p[1] == '\'') p++;
         else good = quoted ? (unsigned char)*p >= 0x20 : *p == ' ' || strchr(fci_page_plain, *p);
     }
@@ -38893,6 +38909,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_REFERENCE_SECONDS
 #undef FCI_REQUIRED
 #undef FCI_RMS_EPS
+#undef FCI_SCRATCH
 #undef FCI_SEARCH_CONFIDENCE
 #undef FCI_SEARCH_HELD
 #undef FCI_SEARCH_KEPT

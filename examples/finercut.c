@@ -1692,12 +1692,12 @@ static const char *base_name(const char *path) {
     return path;
 }
 
-// A word as a shell takes it, after a space: at most 4 bytes for each and 3; returns its end.
+// A word as a shell takes it, after a space: at most 4 bytes for each and 5; returns its end.
 static char *put_word(char *to, const char *word) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "_-./:,%+=@";
     const char *quote = *word && !word[strspn(word, plain)] ? "" : "'";
-    to += sprintf(to, " %s", quote);
+    to += sprintf(to, " %s%s", quote, *word == '-' && word[1] ? "./" : ""); // a file, no flag
     for (; *word; word++)
         if (*word == '\'') to += sprintf(to, "'\\''");
         else *to++ = *word;
@@ -1798,10 +1798,11 @@ static int begins_with_object(const fc_text *t) {
 }
 
 static int looks_like_json(const fc_text *t) {
-    size_t i = past_blanks(t, 0);
-    if (i == t->length || (t->bytes[i] != '{' && t->bytes[i] != '[')) return 0;
-    i = past_blanks(t, i + 1);
-    return i == t->length || strchr("\"[{]}", t->bytes[i]) != NULL;
+    const size_t first = past_blanks(t, 0);
+    if (first == t->length || (t->bytes[first] != '{' && t->bytes[first] != '[')) return 0;
+    const size_t i = past_blanks(t, first + 1);
+    return i == t->length || (t->bytes[i] && strchr(t->bytes[first] == '{' ? "\"}" : "\"[{]",
+                                                    t->bytes[i]) != NULL);
 }
 
 static int check_marks(const char *name, const char *text, size_t n) {
@@ -1904,7 +1905,8 @@ static int read_text(session *s, cut_fn cut) {
     fc_text file = {0};
     fc_tokens chats = {0};
     const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
-    if (!t && s->err.code != FC_ERR_MEMORY)
+    const int ids = find_flag(s->command, "--tokens", 8) != NULL && s->o->text != s->o->measured;
+    if (!t && ids && s->err.code != FC_ERR_MEMORY)
         return fail("%s; token ids need no tokenizer: --tokens FILE takes them", s->err.msg);
     if (!t) return failed(s);
     fc_code code = FC_OK;

@@ -172,6 +172,10 @@ static void check_given(fc_plan *p) { // as flags, if they are nothing else
         {"--text $(b)", "tiny --text ... --metric"},
         {"--text 'a", "tiny --text ... --metric"},
         {"--text 'a\nb'", "tiny --text ... --metric"},
+        {"--text a.txt --force -o thesis.txt", "tiny --text ... --metric"},
+        {"--text a.txt ''--force", "tiny --text ... --metric"},
+        {"--text a.txt '--resume'", "tiny --text ... --metric"},
+        {"--text ./-a.txt", "tiny --text ./-a.txt --metric"},
         {"; b", "tiny --text ... --metric"}};
     char *const given = p->info.calibration.given;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

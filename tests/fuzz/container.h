@@ -18,10 +18,11 @@ static void fuzz_use(const fc_container *c) {
         uint64_t u = 0, position = 0;
         double d;
         fci_str s;
+        fci_kv item;
         fc_container_metadata_text(c, i, text, sizeof text);
         if (strlen(text) >= sizeof text) abort();
         fuzz_sum += fci_kv_u64(kv, &u) ? u : 1;
-        fuzz_sum += fci_kv_f64(kv, &d) || fci_kv_item_f64(kv, 0, &d) ? 1 : 0;
+        fuzz_sum += fci_kv_f64(kv, &d) || fci_kv_f64(fci_kv_item(kv, 0, &item), &d) ? 1 : 0;
         while (fci_kv_next_string(kv, &position, &s))
             for (size_t k = 0; k < s.n; k++) fuzz_sum += (unsigned char)s.p[k];
     }
