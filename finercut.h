@@ -4415,7 +4415,7 @@ typedef struct fci_file {
     void *handle;
     const void *data; // NULL: an empty file
     uint64_t size;
-    bool mapped;
+    bool open, mapped; // open: by the io, which knows nothing of a copy from another rank
     char name[256]; // the last part of the path, for errors
 } fci_file;
 
@@ -4575,7 +4575,7 @@ FCI_FN void fci_file_close(fci_file *f) {
     if (f->c && f->c->files) f->data = NULL; // the caller's
     if (f->data && f->mapped) f->c->io.unmap(f->c->io.user, f->handle, f->data, f->size);
     else if (f->data) fci_free(f->c, (void *)(uintptr_t)f->data);
-    if (f->c) fci_input_close(f->c, f->handle);
+    if (f->open) fci_input_close(f->c, f->handle);
     memset(f, 0, sizeof *f);
 }
 
@@ -4599,6 +4599,7 @@ FCI_FN fc_code fci_file_open(const fci_context *c, const char *path, uint64_t li
     int error = fci_input_open(c, path, &f->handle, &f->size);
     if (error) return fci_io_error(err, path, "open", error);
     f->c = c;
+    f->open = true;
     if (f->size > fci_min(limit, SIZE_MAX)) {
         uint64_t size = f->size;
         fci_file_close(f);
