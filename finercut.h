@@ -28768,7 +28768,7 @@ typedef struct fci_tasks_encoder {
     uint32_t shots;
     const fc_chat *chat;
     const char *between; // question and answer
-    fci_arena turns;     // of a chat's messages
+    size_t *ends;        // of what fci_tasks_plain writes
     fci_buffer context; // what is before the answer, `asked` bytes, then the answer
     size_t asked;
     fc_tokens tokens; // of the context; bare: of none, the prefix
@@ -28858,59 +28858,44 @@ FCI_FN void fci_tasks_answer(fci_buffer *b, const fci_tasks_doc *d, uint32_t cho
     fci_put(b, s->p, s->n);
 }
 
-// Preamble, shots and question as one text.
+// Preamble, shots and question as one text, and where each of these ends; a shot is two.
 FCI_FN void fci_tasks_plain(fci_tasks_encoder *e, size_t item, uint32_t choice) {
     const fci_tasks_doc *d = &e->docs[item];
     fci_buffer *b = &e->context;
+    size_t n = 0;
     if (d->preamble.p) fci_put(b, d->preamble.p, d->preamble.n);
-    for (uint32_t i = 0, n = 0; n < e->shots; i++) {
+    e->ends[n++] = b->n;
+    for (uint32_t i = 0; n <= 2 * (size_t)e->shots; i++) {
         const fci_tasks_doc *shot = &e->docs[e->drawn[i]];
         if (e->drawn[i] == item) continue;
         fci_tasks_ask(b, shot, shot->gold);
+        e->ends[n++] = b->n;
         fci_tasks_answer(b, shot, shot->gold, e->between);
-        fci_puts(b, "\n\n");
-        n++;
+        if (!e->chat) fci_puts(b, "\n\n");
+        e->ends[n++] = b->n;
     }
     fci_tasks_ask(b, d, choice);
+    e->ends[n] = b->n;
 }
 
 #ifndef FINERCUT_NO_CHAT
-// A message with what was put into e->context, which it empties.
-FCI_FN void fci_tasks_say(fci_tasks_encoder *e, fc_role role, fc_message *m) {
-    m->role = role;
-    m->length = e->context.n;
-    m->text = fci_arena_copy(&e->turns, fci_buffer_str(&e->context), &e->context.error);
-    e->context.n = 0;
-}
-
-// The same as a chat: the preamble is the system's, a shot two messages.
-FCI_FN fc_code fci_tasks_chat(fci_tasks_encoder *e, size_t item, uint32_t choice) {
-    const fci_tasks_doc *d = &e->docs[item];
+// That text as a chat: the preamble is the system's, a shot two messages.
+FCI_FN fc_code fci_tasks_chat(fci_tasks_encoder *e) {
     fci_buffer *b = &e->context;
-    size_t k = 0;
-    fci_arena_free(&e->turns);
-    fc_message *m = (fc_message *)fci_arena_alloc(&e->turns, 2 * (uint64_t)e->shots + 2, sizeof *m,
-                                                  "messages", e->err);
+    const size_t n = 2 * (size_t)e->shots + 2, first = e->ends[0] == 0;
+    if (fci_buffer_code(b, e->err)) return e->err->code;
+    fc_message *m = (fc_message *)fci_alloc(&e->m->c, n, sizeof *m, "messages", e->err);
     if (!m) return FC_ERR_MEMORY;
-    if (d->preamble.p) {
-        fci_put(b, d->preamble.p, d->preamble.n);
-        fci_tasks_say(e, FC_ROLE_SYSTEM, &m[k++]);
-    }
-    for (uint32_t i = 0, n = 0; n < e->shots; i++) {
-        const fci_tasks_doc *shot = &e->docs[e->drawn[i]];
-        if (e->drawn[i] == item) continue;
-        fci_tasks_ask(b, shot, shot->gold);
-        fci_tasks_say(e, FC_ROLE_USER, &m[k++]);
-        fci_tasks_answer(b, shot, shot->gold, e->between);
-        fci_tasks_say(e, FC_ROLE_ASSISTANT, &m[k++]);
-        n++;
-    }
-    fci_tasks_ask(b, d, choice);
-    fci_tasks_say(e, FC_ROLE_USER, &m[k++]);
     fc_text text;
-    fc_code code = fci_buffer_code(b, e->err);
-    if (!code) code = fc_chat_render(e->chat, m, k, 1, &text, e->err);
+    for (size_t i = 0, from = 0; i < n; from = e->ends[i++]) {
+        m[i].role = i % 2 ? FC_ROLE_USER : i ? FC_ROLE_ASSISTANT : FC_ROLE_SYSTEM;
+        m[i].text = b->p + from;
+        m[i].length = e->ends[i] - from;
+    }
+    const fc_code code = fc_chat_render(e->chat, m + first, n - first, 1, &text, e->err);
+    fci_free(&e->m->c, m);
     if (code) return code;
+    b->n = 0;
     fci_put(b, text.bytes, text.length);
     fc_text_free(&text);
     return FC_OK;
@@ -28922,9 +28907,9 @@ FCI_FN fc_code fci_tasks_question(fci_tasks_encoder *e, size_t item, uint32_t ch
     fc_code code = FC_OK;
     e->context.n = 0;
     fci_puts(&e->context, "");
-    if (!e->chat) fci_tasks_plain(e, item, choice);
+    fci_tasks_plain(e, item, choice);
 #ifndef FINERCUT_NO_CHAT
-    else code = fci_tasks_chat(e, item, choice);
+    if (e->chat) code = fci_tasks_chat(e);
 #endif
     if (!code) code = fci_buffer_code(&e->context, e->err);
     e->asked = e->context.n;
@@ -28950,6 +28935,9 @@ FCI_FN fc_code fci_tasks_choice(fci_tasks_encoder *e, size_t item, uint32_t choi
 FCI_FN fc_code fci_tasks_draw(fci_tasks_encoder *e, const fci_tasks_reader *r) {
     const uint32_t shots = r->desc->shots;
     e->shots = shots;
+    e->ends = (size_t *)fci_arena_alloc(r->arena, 2 * (uint64_t)shots + 2, sizeof *e->ends, "shots",
+                                        e->err);
+    if (!e->ends) return FC_ERR_MEMORY;
     if (shots == 0) return FC_OK;
     if (shots >= r->n)
         return fci_fail(e->err, FC_ERR_ARGUMENT, 0,
@@ -29037,7 +29025,6 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
         code = fci_tasks_read(&r, desc->text ? desc->text : file.bytes,
                               desc->text ? desc->length : file.length);
     e.m = t->m;
-    e.turns.c = c;
     e.chat = desc->chat;
     // a chat's answer follows the prompt at once, but where the blank is part of what is scored
     e.between = e.chat && !task->greedy ? "" : " ";
@@ -29045,7 +29032,6 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     e.docs = r.docs;
     if (!code) code = fci_tasks_encode(t, &e, &r);
     fc_tokens_free(&e.tokens);
-    fci_arena_free(&e.turns);
     fci_buffer_free(&r.text);
     fci_buffer_free(&e.context);
     fci_arena_free(&texts);
@@ -29700,6 +29686,7 @@ typedef struct fci_heal_key { // of the metadata
 
 typedef struct fci_heal {
     fc_model *m;
+    fci_context files; // the model's may be in memory, ours are not
     const fc_heal_desc *desc;
     fc_heal_result *out;
     fc_error *err;
@@ -30873,15 +30860,13 @@ FCI_FN double fci_heal_told(fci_heal *h, const char *key) {
 // Looks for a checkpoint, then for the whole result, before anything that takes long.
 FCI_FN fc_code fci_heal_find(fci_heal *h) {
     const char *const paths[] = {h->partial, h->desc->path};
-    fci_context c = h->m->c; // the model's files may be in memory, ours are not
     bool there = false;
     fc_code code = FC_OK;
-    c.files = NULL;
     for (size_t i = 0; i < 2 && h->desc->resume && !code && !there; i++) {
-        code = fci_file_there(&c, paths[i], &there, h->err);
+        code = fci_file_there(&h->files, paths[i], &there, h->err);
         if (code || !there) continue;
         h->there_path = paths[i];
-        h->there = fci_container_open_with(&c, paths[i], h->err);
+        h->there = fci_container_open_with(&h->files, paths[i], h->err);
         code = h->there ? fci_heal_same(h) : h->err->code;
         if (!code) code = fci_heal_undamaged(h);
     }
@@ -30914,10 +30899,8 @@ FCI_FN fc_code fci_heal_anew(fci_heal *h, fc_code code) {
 
 // Whether a checkpoint is there; anything else at its path is not ours, and stays.
 FCI_FN fc_code fci_heal_find_partial(fci_heal *h, bool *there) {
-    fci_context c = h->m->c; // the model's files may be in memory, ours are not
     fci_file f;
-    c.files = NULL;
-    fc_code code = fci_file_optional(&c, h->partial, UINT64_MAX, &f, there, h->err);
+    fc_code code = fci_file_optional(&h->files, h->partial, UINT64_MAX, &f, there, h->err);
     if (code || !*there) return code;
     const bool is = f.size > 8 && fci_output_says((const char *)f.data + 8, (size_t)f.size - 8, 2,
                                                   FCI_IDENTITY_NEXT, "\"");
@@ -30960,8 +30943,6 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
     const char *const paths[] = {d->path, partial};
     for (int i = 0; i < 2; i++) {
         bool there = false;
-        fci_context files = *c;
-        files.files = NULL;
         fc_code code = fci_output_allowed(c, paths[i], i ? FC_OUTPUT_ANY : FC_OUTPUT_SAFETENSORS,
                                           c->files ? NULL : h->m->path, d->inputs, d->n_inputs,
                                           h->err);
@@ -30970,7 +30951,7 @@ FCI_FN fc_code fci_heal_check_output(fci_heal *h) {
         if (!code) code = fci_heal_claim(h, paths[i], i);
         if (!code)
             code = i ? fci_heal_find_partial(h, &there)
-                     : fci_file_there(&files, paths[i], &there, h->err);
+                     : fci_file_there(&h->files, paths[i], &there, h->err);
         if (code) return code;
         if (there && !d->resume && !c->force)
             return fci_fail(h->err, FC_ERR_MISMATCH, 0,
@@ -31288,6 +31269,8 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     if (!code) code = fci_heal_check(m, desc, err);
     if (code) return code;
     h.m = m;
+    h.files = m->c;
+    h.files.files = NULL;
     h.desc = desc;
     h.out = &healed;
     h.err = err;
