@@ -6178,6 +6178,7 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_tree_build(&t);
     if (!code) *root = t.nodes;
+    if (from == 0) from = fci_bom(text, n);
     while (from < n && memchr(" \t\r\n", text[from], 4)) from++;
     const char *alien =
         code == FC_ERR_FORMAT && n > from && text[from] != '{' ? fci_alien_name(text, n) : NULL;

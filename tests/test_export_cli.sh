@@ -38,8 +38,8 @@ has() { # FOLDER FILE...: these and no others
 }
 
 same_tokens() { # MODEL MODEL
-    "$finercut" tokenize "$1" --text text.txt >ids.1 2>&1 &&
-        "$finercut" tokenize "$2" --text text.txt >ids.2 2>&1 &&
+    "$finercut" tokenize "$1" --text text.txt >ids.1 2>err &&
+        "$finercut" tokenize "$2" --text text.txt >ids.2 2>err &&
         [ -s ids.1 ] && cmp ids.1 ids.2
 }
 
