@@ -207,6 +207,9 @@ sed 's/"tie_word_embeddings": *true/"tie_word_embeddings": false/' "$model/confi
 t_ok "no output matrix" says 1 '"tie_word_embeddings": true' info m
 
 # ---- tokenizers
+lacks() { # WORDS FILE
+    ! grep -q "$1" "$2"
+}
 echo text >words.txt
 ids='; token ids need no tokenizer: --tokens FILE takes them$'
 for file in '' tekken.json vocab.json tokenizer.model; do
@@ -225,6 +228,14 @@ for command in eval "prune --remove 1"; do
     t_ok "an unknown pre: ${command%% *}" says 1 "\"smollq\" is not supported.*$ids" \
         $command pre.gguf --text words.txt
 done
+echo '[[1,2,3,4]]' >ids.json
+echo other >others.txt
+t_ok "study" says 1 '"smollq" is not supported' study pre.gguf --text words.txt \
+    --eval others.txt -o study
+t_ok "takes no ids" lacks "token ids" "$t_dir/err"
+t_ok "a text to measure" says 1 '"smollq" is not supported' prune pre.gguf --tokens ids.json \
+    --until-perplexity 3 --eval-text words.txt -o p.json
+t_ok "does not, either" lacks "token ids" "$t_dir/err"
 
 # ---- texts
 prune() {
