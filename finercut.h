@@ -75,7 +75,7 @@
                             folder is written or searched for shards, inputs are known by name
                             and content only
      Without a part, its functions and types among them (in every file that includes this one).
-     KB of text that it saves, of 503 at -Os on 32-bit ARM (NO_SIMD saves 25 of the last 199):
+     KB of text that it saves, of 503 at -Os on 32-bit ARM (NO_SIMD saves 25 of the last 200):
      FINERCUT_NO_EXPORT     57   fc_export
      FINERCUT_NO_REPORT     65   pages, pictures and tables of plans; no study either
      FINERCUT_NO_BENCH       5   fc_peak, fc_speed_...
@@ -91,8 +91,8 @@
    Plain -O2 is enough and no -march is wanted: kernels for each instruction set are compiled in
    and chosen at run time. -ffast-math, or a part of it, is refused: it breaks the checks for NaN.
    With FINERCUT_STATIC the compiler drops what a program does not call; the switches drop what it
-   would have to keep, as which files come is known at run time only. Without all eleven parts 199
-   KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 174 (`make sizes`).
+   would have to keep, as which files come is known at run time only. Without all eleven parts 200
+   KB are left there, which prune safetensors models; with FINERCUT_NO_SIMD 175 (`make sizes`).
 
    CONCEPTS
      sublayer   attn.b or ffn.b of block b, with its norm; numbered 2*b and 2*b + 1. Removed
