@@ -22,6 +22,16 @@ t_ok() { # WHAT COMMAND...: passes where the command succeeds; its output is sho
     fi
 }
 
+t_hears() { # PID: waits a second, and until it catches SIGTERM (Linux tells), 30 at most
+    sleep 1
+    for t_wait in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29; do
+        case $(sed -n 's/^SigCgt:.*\(....\)$/\1/p' "/proc/$1/status" 2>/dev/null) in
+        '' | [4567cdef]???) return ;;
+        esac
+        sleep 1
+    done
+}
+
 t_skip() { # WHAT WHY
     t_skipped=$((t_skipped + 1))
     echo "skipped: $1: $2"

@@ -49,7 +49,7 @@ t_ok "are told" grep -q "note: --own 33: 32 are used, as sequences of 16 tokens 
 # of them would take days.
 stops() { # SIGNAL
     "$finercut" prune "$demo" --own 1000000000 -o never.json >out 2>err </dev/null &
-    sleep 1
+    t_hears $!
     kill -"$1" $!
     from=$(date +%s)
     wait $!
@@ -62,7 +62,7 @@ stops() { # SIGNAL
 t_run 0 prune "$demo" --own 64 --length 32 --remove 1 --search one-shot -o held.json
 resumed() { # the steps that are there are told
     "$finercut" prune "$demo" --own 1000000000 --resume -o held.json >out 2>err </dev/null &
-    sleep 1
+    t_hears $!
     kill -TERM $!
     wait $!
     grep -q "interrupted after 1 step, which held.json holds; .* --resume continues" err && return 0
@@ -72,7 +72,7 @@ resumed() { # the steps that are there are told
 # After 10 seconds without a word it says how far it is; here they pass while it is stopped.
 speaks() {
     "$finercut" prune "$demo" --own 19968 -o never.json >out 2>err </dev/null &
-    sleep 1
+    t_hears $!
     kill -STOP $!
     sleep 10
     [ -s err ] && { kill -CONT $!; kill -TERM $!; cat err; return 1; }

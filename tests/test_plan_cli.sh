@@ -306,7 +306,7 @@ stop() { # ARGUMENT...: prunes the demo, stopped by SIGINT in its first step, wh
         --threads 1 --remove 1 \
         "$@" >out 2>err </dev/null &
     pid=$!
-    sleep 1
+    t_hears $pid
     kill -INT $pid
     wait $pid
     got=$?
