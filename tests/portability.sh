@@ -192,8 +192,8 @@ undefined() { # with FINERCUT_NO_POSIX: what is called outside of C99's library
         localtime log log10 logf \
         lrintf malloc memchr memcmp memcpy memmove memset modf pow powf printf qsort realloc \
         remove rename rint roundf sin sinf snprintf sqrt sqrtf stdin strchr strcmp strcpy strcspn \
-        strerror strlen strncmp strpbrk strrchr strspn strstr strtod strtoul strtoull tanh tanhf time \
-        vsnprintf >"$w/c99"
+        strerror strlen strncmp strpbrk strrchr strspn strstr strtod strtoul strtoull tanh tanhf \
+        time vsnprintf >"$w/c99"
     [ -s "$w/undefined" ] && ! grep -Fvx -f "$w/c99" "$w/undefined"
 }
 # Commands that a switch takes from the command line; their parts are gone.
