@@ -1806,7 +1806,8 @@ static int looks_like_json(const fc_text *t) {
 }
 
 static int check_marks(const char *name, const char *text, size_t n) {
-    if (n < 2 || (memcmp(text, "\xff\xfe", 2) && memcmp(text, "\xfe\xff", 2))) return STATUS_OK;
+    if (n < 2 || (memcmp(text, "\xff\xfe", 2) != 0 && memcmp(text, "\xfe\xff", 2) != 0))
+        return STATUS_OK;
     return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)", name);
 }
 
@@ -2553,7 +2554,7 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
 #ifndef FINERCUT_NO_GENERATE
 // A number of tokens that are whole sequences; own ones may be one that is shorter.
 static uint32_t whole_tokens(uint32_t n, uint32_t length) {
-    return n < length ? n : n / length * length;
+    return length == 0 || n < length ? n : n / length * length;
 }
 
 static void note_whole(const session *s, const char *what, uint32_t asked, uint32_t used,

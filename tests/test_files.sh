@@ -623,17 +623,6 @@ if command -v mkfifo >/dev/null && command -v timeout >/dev/null; then
         done
         t_ok "SIG$how while a pipe is waited for" grep -qx 'finercut: interrupted' "$err"
     done
-    # once its last byte is read, to tokenise a text takes far longer than its sum
-    cat "$demo/heldout.txt" >long
-    for i in 1 2 3 4 5 6 7 8 9; do cat long long >longer && mv longer long; done
-    "$finercut" eval "$demo" --text never --length 1000000 >/dev/null 2>"$err" &
-    pid=$!
-    cat long >never
-    cksum long >/dev/null
-    kill -INT $pid
-    wait $pid
-    t_ok "SIGINT while a text is tokenised" grep -qx 'finercut: interrupted' "$err"
-    rm long
 else
     t_skip "Ctrl-C while a pipe is waited for" "no mkfifo or timeout"
 fi
