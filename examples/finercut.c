@@ -1692,29 +1692,35 @@ static const char *base_name(const char *path) {
     return path;
 }
 
-// A word as a shell takes it, after a space: at most 4 bytes for each and 5; returns its end.
+// A word as a shell takes it, after a space: at most 4 bytes for each and 3; returns its end.
 static char *put_word(char *to, const char *word) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "_-./:,%+=@";
     const char *quote = *word && !word[strspn(word, plain)] ? "" : "'";
-    to += sprintf(to, " %s%s", quote, *word == '-' && word[1] ? "./" : ""); // a file, no flag
+    to += sprintf(to, " %s", quote);
     for (; *word; word++)
         if (*word == '\'') to += sprintf(to, "'\\''");
         else *to++ = *word;
     return to + sprintf(to, "%s", quote);
 }
 
-// Which flags give what plans are made with, files without their folders; not for very long names.
+// A file without its folder, where its name alone is no flag and no standard input.
+static const char *told_name(const char *path) {
+    const char *name = base_name(path);
+    return *name == '-' ? path : name;
+}
+
+// Which flags give what plans are made with; not for very long names.
 static void tell_given(session *s) {
     const options *o = s->o;
     const int seeded = o->search == FC_SEARCH_RANDOM || o->search == FC_SEARCH_CONFIDENT;
-    const char *file = o->text ? o->text : o->tokens ? o->tokens : "", *field = o->field;
+    const char *file = told_name(o->text ? o->text : o->tokens ? o->tokens : ""),
+               *measured = o->measured ? told_name(o->measured) : NULL, *field = o->field;
     char *p = s->given;
-    if (o->measured && 4 * strlen(base_name(o->measured)) + 20 < sizeof s->judged_given)
-        put_word(s->judged_given + sprintf(s->judged_given, " --eval-text"),
-                 base_name(o->measured));
-    if (4 * (strlen(base_name(file)) + (field ? strlen(field) : 0)) + 200 > sizeof s->given) return;
-    if (*file) p = put_word(p + sprintf(p, o->text ? " --text" : " --tokens"), base_name(file));
+    if (measured && 4 * strlen(measured) + 20 < sizeof s->judged_given)
+        put_word(s->judged_given + sprintf(s->judged_given, " --eval-text"), measured);
+    if (4 * (strlen(file) + (field ? strlen(field) : 0)) + 200 > sizeof s->given) return;
+    if (*file) p = put_word(p + sprintf(p, o->text ? " --text" : " --tokens"), file);
     if (field) p = put_word(p + sprintf(p, " --field"), field);
     if (o->text) p += sprintf(p, " --samples %lu", (unsigned long)o->samples);
     if (o->own) p += sprintf(p, " --own %lu", (unsigned long)o->own);

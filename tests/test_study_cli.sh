@@ -36,6 +36,8 @@ t_ok "a study" study 0 a
 for name in js kl attention blocks one-shot last-60 random-1 random-2; do
     t_ok "plan-$name.json" test -s a/plan-$name.json
 done
+t_ok "the command as it was called" grep -qF -- \
+    "finercut study $model --text calibration.txt --eval" a/index.html
 t_ok "tables" grep -q "Accuracy kept along the plans" out
 t_ok "correlations" grep -Eq "^log perplexity +js +[0-9]+ " out
 t_ok "a line a set" sh -c 'test "$(wc -l <a/study.csv)" -ge 6'
