@@ -596,17 +596,18 @@ bad "a folder beside the weights that are the input" "outside of full/model.safe
 bad "a folder in the model's through a link to nothing" "outside of model" export model \
     --plan kept.json --format hf -o into --quiet
 
-# ---- a text of 2 GiB is refused before any of it is read, in less memory than that takes
+# ---- a text of 2 GiB is refused before any of it is read, in less memory than that takes (tests
+# may have a lower limit than the program, 1 GiB)
 
 if (ulimit -v 600000; "$finercut" --version) >"$out" 2>&1 &&
     dd if=/dev/zero of=huge bs=1 count=1 seek=2147483647 2>/dev/null; then
     for text in "--text huge" "--tokens huge"; do
         # shellcheck disable=SC2086
         (ulimit -v 600000; exec "$finercut" eval full $text) >"$out" 2>"$err"
-        t_ok "$text" grep -q "huge: expected at most 1073741824 bytes, got more" "$err"
+        t_ok "$text" grep -q "huge: expected at most [0-9]* bytes, got more" "$err"
     done
     (ulimit -v 600000; exec "$finercut" eval full --text - <huge) >"$out" 2>"$err"
-    t_ok "from standard input" grep -q "input: expected at most 1073741824 bytes, got more" "$err"
+    t_ok "from standard input" grep -q "input: expected at most [0-9]* bytes, got more" "$err"
     rm huge
 fi
 
