@@ -29662,6 +29662,7 @@ enum {
 #define FCI_HEAL_SUMS ((uint64_t)2 << 30) // bytes of experts' sums, where no limit is given,
 #define FCI_HEAL_KEPT ((uint64_t)1 << 30) // of a sublayer's X
 #define FCI_HEAL_OWN "finercut.heal.own"  // a checkpoint's tensor of own tokens
+#define FCI_HEAL_BY "finercut.heal.text_tokens" // with own text: what else decides the tokens
 #define FCI_HEAL_HELDOUT "finercut.heal.heldout."
 #ifndef FCI_HEAL_PAUSE                    // tests have another
 #  define FCI_HEAL_PAUSE 60.0             // seconds between checkpoints, at least
@@ -30686,6 +30687,10 @@ FCI_FN fc_code fci_heal_note_settings(fci_heal *h) {
     if (d->date) fci_heal_note(h, "finercut.heal.date", "%s", date);
     h->calibration = h->n_keys;
     h->keys[h->n_keys++].key = "finercut.heal.calibration";
+    if (d->text && h->n_own)
+        fci_heal_note(h, FCI_HEAL_BY, "%016llx, own ones by %llu",
+                      (unsigned long long)fci_tokens_hash(d->text),
+                      (unsigned long long)h->own_length);
     fci_heal_note(h, "finercut.heal.repeats", "%u", d->repeats);
     fci_heal_note(h, "finercut.heal.fit", d->scale ? "scale" : "full");
     fci_heal_note_ridge(h);
@@ -30735,11 +30740,11 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys, n_tensors = h->n_tensors;
     fc_tensor ids = FCI_ZERO;
-    fci_heal_note(h, FCI_IDENTITY_NEXT, "%llu", (unsigned long long)next);
     fci_heal_tensor *t = (fci_heal_tensor *)fci_arena_grow(&h->arena, h->tensors, n_tensors + 1,
                                                            sizeof *t, "tensors", h->err);
     if (!t) return FC_ERR_MEMORY;
     h->tensors = t;
+    fci_heal_note(h, FCI_IDENTITY_NEXT, "%llu", (unsigned long long)next);
     if (h->n_own) {
         ids.name = FCI_HEAL_OWN;
         ids.name_length = strlen(ids.name);
@@ -30761,7 +30766,7 @@ FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     return code;
 }
 
-// Whether what is there was written by these settings.
+// Whether what is there was written by these settings. Earlier builds wrote no FCI_HEAL_BY.
 FCI_FN fc_code fci_heal_same(fci_heal *h) {
     fci_shown shown;
     for (size_t i = 0; i < h->n_keys; i++) {
@@ -30769,6 +30774,7 @@ FCI_FN fc_code fci_heal_same(fci_heal *h) {
         const char *want = h->keys[i].value;
         const bool there = fci_kv_str(fci_container_kv(h->there, h->keys[i].key), &was);
         if (!want || (there && fci_is(was, want))) continue;
+        if (!there && strcmp(h->keys[i].key, FCI_HEAL_BY) == 0) continue;
         return fci_fail(h->err, FC_ERR_MISMATCH, 0,
                         "%s: cannot be resumed: %s: expected \"%s\", got \"%s\"", h->there_path,
                         h->keys[i].key, want, fci_show(was, &shown));
@@ -30790,17 +30796,17 @@ FCI_FN fc_code fci_heal_undamaged(fci_heal *h) {
                     h->there_path, hash, fci_show(said, &shown));
 }
 
-// The own text of a checkpoint.
+// The own text of a checkpoint; one of an earlier build has none, and it is written again.
 FCI_FN fc_code fci_heal_take_own(fci_heal *h) {
     const fc_tensor *t = fc_container_find(h->there, FCI_HEAL_OWN);
     const size_t n = h->n_own / h->own_length;
-    if (!t || t->type != FC_DTYPE_I32 || t->rank != 2 || t->shape[0] != n ||
+    if (!t) return FC_OK;
+    if (t->type != FC_DTYPE_I32 || t->rank != 2 || t->shape[0] != n ||
         t->shape[1] != h->own_length)
         return fci_fail(h->err, FC_ERR_FORMAT, 0,
                         "%s: tensor \"" FCI_HEAL_OWN "\": expected I32 ids of %llu sequences of "
-                        "%llu own tokens, got %s",
-                        h->there_path, (unsigned long long)n, (unsigned long long)h->own_length,
-                        t ? "others" : "none");
+                        "%llu own tokens, got others",
+                        h->there_path, (unsigned long long)n, (unsigned long long)h->own_length);
     fc_code code = fci_tokens_tokens(&h->m->c, n, h->n_own, &h->own, h->err);
     if (code) return code;
     for (size_t i = 0; i <= n; i++) h->own.starts[i] = i * h->own_length;
@@ -30818,12 +30824,12 @@ FCI_FN fc_code fci_heal_take_own(fci_heal *h) {
 // Where it goes on, and the tensors.
 FCI_FN fc_code fci_heal_take(fci_heal *h) {
     const fc_container *c = h->there;
-    const size_t most = 2 * (size_t)h->m->hyper.n_blocks; // a whole result
+    const size_t most = 2 * (size_t)h->m->hyper.n_blocks;
     char number[24] = "";
     fci_str next = fci_s("");
     fci_shown shown;
     fci_kv_str(fci_container_kv(c, FCI_IDENTITY_NEXT), &next);
-    for (h->next = most; !h->whole && h->next > 0; h->next--) {
+    for (h->next = most; h->next > 0; h->next--) {
         snprintf(number, sizeof number, "%llu", (unsigned long long)h->next);
         if (fci_is(next, number)) break;
     }
@@ -30835,7 +30841,7 @@ FCI_FN fc_code fci_heal_take(fci_heal *h) {
     for (size_t i = 0; i < fc_container_tensor_count(c); i++) { // in their order
         const fc_tensor *from = fc_container_tensor(c, i),
                         *of = fc_container_find(h->m->container, from->name);
-        if (!h->whole && h->n_own && strcmp(from->name, FCI_HEAL_OWN) == 0) continue;
+        if (h->n_own && strcmp(from->name, FCI_HEAL_OWN) == 0) continue;
         fci_heal_tensor *t = of ? fci_heal_tensor_of(h, of) : NULL;
         if (of && !t) return FC_ERR_MEMORY;
         if (!t || from->type != t->type || from->bytes != t->bytes)
@@ -30876,16 +30882,23 @@ FCI_FN fc_code fci_heal_find(fci_heal *h) {
     return h->n_own && !h->whole ? fci_heal_take_own(h) : FC_OK;
 }
 
-// Goes on from what was found; a whole result says what it came to.
+// What a whole result came to.
+FCI_FN void fci_heal_tell(fci_heal *h) {
+    fc_heal_result *out = h->out;
+    out->n_there = 2 * (uint32_t)h->m->hyper.n_blocks;
+    out->n_changed = (uint32_t)fc_container_tensor_count(h->there);
+    if (!out->n_removed) return;
+    out->whole = fci_heal_told(h, FCI_HEAL_HELDOUT "whole");
+    out->pruned = fci_heal_told(h, FCI_HEAL_HELDOUT "pruned");
+    out->healed = fci_heal_told(h, FCI_HEAL_HELDOUT "healed");
+}
+
+// Goes on from what was found.
 FCI_FN fc_code fci_heal_resume(fci_heal *h) {
     if (!h->there) return FC_OK;
     fc_code code = fci_heal_same(h); // now by the tokens, too
-    if (!code) code = fci_heal_take(h);
-    if (!code && h->whole && h->out->n_removed) {
-        h->out->whole = fci_heal_told(h, FCI_HEAL_HELDOUT "whole");
-        h->out->pruned = fci_heal_told(h, FCI_HEAL_HELDOUT "pruned");
-        h->out->healed = fci_heal_told(h, FCI_HEAL_HELDOUT "healed");
-    }
+    if (!code && h->whole) fci_heal_tell(h);
+    else if (!code) code = fci_heal_take(h);
     fc_container_close(h->there);
     h->there = NULL;
     return code;
@@ -31122,11 +31135,11 @@ FCI_FN fc_code fci_heal_shape(fci_heal *h, const fc_own_desc *how) {
 }
 
 // The tokens: the text's, then the model's own, which it writes where a checkpoint has none. A
-// whole result by own text only has the tokens that its other settings make.
+// whole result by own text has the tokens that its other settings make, where it tells all these.
 FCI_FN fc_code fci_heal_tokens(fci_heal *h, const fc_own_desc *how, double share) {
     const size_t n_text = h->desc->text ? h->desc->text->n_sequences : 0, n = h->n_sequences;
     fc_code code = FC_OK;
-    if (h->whole && h->n_own && !n_text) return FC_OK;
+    if (h->whole && h->n_own && (!n_text || fci_container_kv(h->there, FCI_HEAL_BY))) return FC_OK;
     if (h->n_own && !h->own.ids)
         code = fci_generate_own(h->m, how, &h->watch, share, &h->own, h->err);
     if (!code) code = fci_tokens_tokens(&h->m->c, n, h->n_tokens, &h->tokens, h->err);
@@ -31230,10 +31243,11 @@ FCI_FN fc_code fci_heal_run(fci_heal *h) {
     if (!code) code = fci_heal_tokens(h, &how, own / h->work);
     h->done = own;
     if (!code) code = fci_heal_anew(h, fci_heal_resume(h));
-    if (!code && any && !h->whole) code = fci_heal_fit_all(h);
-    h->out->n_changed = (uint32_t)h->n_tensors;
     h->out->n_tokens = h->n_tokens;
     if (code || h->whole) return code;
+    if (any) code = fci_heal_fit_all(h);
+    h->out->n_changed = (uint32_t)h->n_tensors;
+    if (code) return code;
     code = fci_heal_note_tensors(h);
     if (!code) code = fci_heal_save(h, d->path);
     if (!code) fci_heal_remove_partial(h);
@@ -38768,6 +38782,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_HAS_PANELS
 #undef FCI_HEALED_FORMAT
 #undef FCI_HEALED_KEY
+#undef FCI_HEAL_BY
 #undef FCI_HEAL_HELDOUT
 #undef FCI_HEAL_KEPT
 #undef FCI_HEAL_OWN

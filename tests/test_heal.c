@@ -631,7 +631,7 @@ static void test_whole(const char *path, const char *first, size_t size) {
     size_t n = 0;
     int calls = 0;
     d.resume = 1;
-    if (!d.own) d.watch.progress = count_all;
+    d.watch.progress = count_all;
     d.watch.user = &calls;
     const fc_heal_result was = healed;
     T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK && calls == 0, "resumed when done: %d, %s", calls,
@@ -641,9 +641,15 @@ static void test_whole(const char *path, const char *first, size_t size) {
              healed.n_fits == was.n_fits && healed.n_tokens == was.n_tokens && healed.n_there,
          "%s: when done: %g %g %g", path, healed.whole, healed.pruned, healed.healed);
     other_text = 1;
-    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH && strstr(err.msg, "heal.calibration"),
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH &&
+             strstr(err.msg, d.own ? "heal.text_tokens" : "heal.calibration"),
          "%s: by another text: %s", path, err.msg);
     other_text = 0;
+    d.length = 8; // as many own tokens, but no sequence is as long as the text's
+    T_OK(!d.own || (heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH &&
+                    strstr(err.msg, ", own ones by 8\", got \"")),
+         "%s: by shorter own ones: %s", path, err.msg);
+    T_OK(!d.own || calls == 0, "%s: own text is written again", path);
     char *again = t_read(out, &n);
     T_OK(again && n == size && memcmp(first, again, n) == 0, "%s: it does not stay", path);
     free(again);
@@ -676,6 +682,63 @@ static void test_whole_own(const char *path) {
     own_only = 0;
     free(first);
     free(again);
+}
+
+// Writes a file of a healing after what changed in it, with the hash that heal expects then.
+static void write_hashed(const char *path, const char *model, char *bytes, size_t n) {
+    static const char said[] = "tensors and metadata, ", key[] = "finercut.content\":\"";
+    fc_heal_desc d = some_desc(model);
+    fc_error err;
+    d.resume = 1;
+    write_file(path, bytes, n);
+    T_OK(heal_some(model, 2, 0, &d, &err) == FC_ERR_FORMAT, "%s: %s", path, err.msg);
+    const char *hash = strstr(err.msg, said);
+    if (!T_OK(hash != NULL, "%s: %s", path, err.msg)) return;
+    memcpy(strstr(bytes + 8, key) + sizeof key - 1, hash + sizeof said - 1, 16);
+    write_file(path, bytes, n);
+}
+
+// Earlier builds said nothing of the text alone, and kept no own text: it is written again.
+static void test_earlier(const char *path) {
+    static const char own[] = "\"finercut.heal.own\":{";
+    fc_heal_desc d = some_desc(path);
+    fc_error err;
+    size_t size = 0, n = 0;
+    int left = 0, written = 0;
+    char *first = heal_bytes(path, 2, 0, &size), *older = t_read(out, &n);
+    memcpy(strstr(older + 8, "finercut.heal.text_tokens"), "otherones", 9);
+    write_hashed(out, path, older, n);
+    d.resume = 1;
+    d.watch.progress = count_writing;
+    d.watch.user = &written;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK && written, "%s: a result: %s", path, err.msg);
+    other_text = 1;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_MISMATCH && strstr(err.msg, "heal.calibration"),
+         "%s: another text: %s", path, err.msg);
+    other_text = 0;
+    free(older);
+    remove_files();
+    d.resume = 0;
+    d.watch.progress = stop_at;
+    d.watch.user = &left;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_ERR_CANCELLED, "%s: %s", path, err.msg);
+    older = t_read(partial, &n);
+    memcpy(strstr(older + 8, "finercut.heal.text_tokens"), "otherones", 9);
+    char *at = strstr(older + 8, own);
+    if (at[-1] == ',') at--;
+    memset(at, ' ', (size_t)(strchr(at, '}') + 1 - at));
+    write_hashed(partial, path, older, n - 4 * own_tokens);
+    d.resume = 1;
+    written = 0;
+    d.watch.progress = count_writing;
+    d.watch.user = &written;
+    T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK && written, "%s: a checkpoint: %s", path,
+         err.msg);
+    free(older);
+    older = t_read(out, &n);
+    T_OK(older && n == size && memcmp(first, older, n) == 0, "%s: resumed: other bytes", path);
+    free(older);
+    free(first);
 }
 
 // Own text is in the checkpoint as soon as it is written, and is read back as it was.
@@ -1163,6 +1226,7 @@ int main(int argc, char **argv) {
         test_resume(DATA "llama_bf16_old_config");
         test_resume(DATA "mixtral.gguf");
         test_whole_own(DATA "llama_bf16_old_config");
+        test_earlier(DATA "llama_bf16_old_config");
         test_own_kept(DATA "llama_bf16_old_config");
         test_damaged(DATA "llama_bf16_old_config");
 #ifndef _WIN32
