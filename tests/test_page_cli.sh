@@ -117,4 +117,13 @@ t_ok "a page of someone else" t_says 1 "got another file; --force replaces it" r
     -o mine.html
 cp quality.json quality.html
 t_ok "over an input" t_says 1 "another path" report one.json quality.html --force -o quality.html
+
+# ---- a validator finds nothing
+
+if command -v tidy >/dev/null; then
+    for page in one.html dated.html all.html hostile.html "$top"/examples/study/*/index.html; do
+        tidy -q -e "$page" >said 2>&1
+        t_ok "$page is valid" [ ! -s said ]
+    done
+else t_skip "a page is valid" "needs tidy"; fi
 t_end page_cli
