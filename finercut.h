@@ -950,7 +950,9 @@ FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, f
 /* Calibration as the paper's code cuts it: the non-empty lines of `text` joined by one space,
    tokenised once, cut into at most `samples` sequences of `length` tokens from the start. Fewer
    whole sequences are taken where the text is short; a text shorter than one sequence gives one
-   short sequence; an empty one is an error. A byte order mark at its start is not part of it. */
+   short sequence; an empty one is an error, and so is, here and where windows are cut, what is no
+   text: NUL bytes, a Git LFS pointer, a page of HTML, an archive. A byte order mark at its start is
+   not part of it. */
 FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
                                         size_t length_bytes,
                                         uint32_t samples, uint32_t length, fc_tokens *out,
@@ -4446,49 +4448,58 @@ FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *ther
 // fci_file_open where the file is there; else *f is empty.
 FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
                                  fci_file *f, bool *there, fc_error *err);
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size); // what it is instead, or NULL
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size, bool prose); // NULL: no other
 // FC_ERR_IO where the file system of `path` has less room; of a caller's fc_io nothing is known.
 FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes, fc_error *err);
 
 // ---- private to this section
 
-// What people have in place of a model's files, by its first bytes.
+// What people have in place of a model's files or of a text, by its first bytes.
+#define FCI_FILE_PAGE "an HTML page: the download gave a page instead of the file"
+#define FCI_FILE_GGML "a GGML file of before GGUF: convert the model anew"
 static const struct fci_file_alien {
     uint32_t at;
     const char *magic, *what;
+    const char *end; // where prose may begin so, of what is none: its last bytes but blanks
 } fci_file_aliens[] = {
-    {0, "version https://git-lfs",
-     "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
-    {0, "<!DOCTYPE", "an HTML page: the download gave a page instead of the file"},
-    {0, "<!doctype", "an HTML page: the download gave a page instead of the file"},
-    {0, "<html", "an HTML page: the download gave a page instead of the file"},
+    {0, "version https://git-lfs.github.com/spec/v1\n",
+     "a Git LFS pointer, not the file it stands for: run `git lfs pull`", NULL},
+    {0, "<!DOCTYPE", FCI_FILE_PAGE, ">"},
+    {0, "<!doctype", FCI_FILE_PAGE, ">"},
+    {0, "<html", FCI_FILE_PAGE, ">"},
+    {0, "<HTML", FCI_FILE_PAGE, ">"},
     {0, "PK\003\004",
      "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors (load it with "
-     "transformers, then save_pretrained), or unpack it"},
+     "transformers, then save_pretrained), or unpack it", NULL},
     {0, "\200\002",
      "a Python pickle (an old PyTorch file): convert it to safetensors (load it with transformers, "
-     "then save_pretrained)"},
-    {0, "\037\213", "a gzip archive: unpack it"},
-    {257, "ustar", "a tar archive: unpack it"},
-    {0, "BZh", "a bzip2 archive: unpack it"},
-    {0, "\3757zXZ", "an xz archive: unpack it"},
-    {0, "(\265/\375", "a zstd archive: unpack it"},
-    {0, "7z\274\257", "a 7-Zip archive: unpack it"},
-    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors"},
-    {0, "lmgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "fmgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "tjgg", "a GGML file of before GGUF: convert the model anew"},
-    {0, "FUGG", "a GGUF file with its first bytes reversed"},
-    {0, "{", "a JSON text: if it is a model's config.json, give the folder that this file is in"},
+     "then save_pretrained)", NULL},
+    {0, "\037\213", "a gzip archive: unpack it", NULL},
+    {257, "ustar", "a tar archive: unpack it", NULL},
+    {4, "1AY&SY", "a bzip2 archive: unpack it", NULL},
+    {0, "\3757zXZ", "an xz archive: unpack it", NULL},
+    {0, "(\265/\375", "a zstd archive: unpack it", NULL},
+    {0, "7z\274\257", "a 7-Zip archive: unpack it", NULL},
+    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors", NULL},
+    {0, "PAR1\025", "a Parquet file: write its rows as JSON lines (pandas: to_json)", NULL},
+    {0, "%PDF-", "a PDF file: take the text out of it (pdftotext)", "%%EOF"},
+    {0, "lmgg", FCI_FILE_GGML, NULL},
+    {0, "fmgg", FCI_FILE_GGML, NULL},
+    {0, "tjgg", FCI_FILE_GGML, NULL},
+    {0, "FUGG", "a GGUF file with its first bytes reversed", NULL},
+    {0, "{", "a JSON text: if it is a model's config.json, give the folder that this file is in",
+     "\n"}, // prose ever
 };
 
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size) {
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size, bool prose) {
     const char *p = (const char *)data;
-    size_t begin = fci_bom(p, (size_t)size);
-    while (begin < size && memchr(" \t\r\n", p[begin], 4)) begin++;
-    for (size_t i = 0; i < sizeof fci_file_aliens / sizeof fci_file_aliens[0]; i++) {
+    size_t begin = fci_bom(p, (size_t)size), end = (size_t)size;
+    while (begin < end && memchr(" \t\r\n", p[begin], 4)) begin++;
+    while (begin < end && memchr(" \t\r\n", p[end - 1], 4)) end--;
+    for (size_t i = 0; size && i < sizeof fci_file_aliens / sizeof fci_file_aliens[0]; i++) {
         const struct fci_file_alien *a = &fci_file_aliens[i];
         const size_t at = a->at ? a->at : begin;
+        if (prose && a->end && !fci_ends(fci_sn(p, end), a->end)) continue;
         if (size >= at && fci_begins(fci_sn(p + at, (size_t)size - at), a->magic)) return a->what;
     }
     return NULL;
@@ -6178,10 +6189,7 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_tree_build(&t);
     if (!code) *root = t.nodes;
-    if (from == 0) from = fci_bom(text, n);
-    while (from < n && memchr(" \t\r\n", text[from], 4)) from++;
-    const char *alien =
-        code == FC_ERR_FORMAT && n > from && text[from] != '{' ? fci_alien_name(text, n) : NULL;
+    const char *alien = code == FC_ERR_FORMAT ? fci_alien_name(text, n, true) : NULL;
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
@@ -6196,7 +6204,12 @@ FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_e
     static const char first[] = "line 1, ";
     const char *begin = NULL, *text = NULL, *end = NULL;
     *item = NULL;
+    const char *alien = l->line == 0 ? fci_alien_name(l->text, l->n, true) : NULL;
     if (l->line == 0) l->at = fci_bom(l->text, l->n);
+    if (alien) {
+        l->line = 1;
+        return fci_fail(err, FC_ERR_FORMAT, 0, "expected JSON, got %s", alien);
+    }
     while (l->at < l->n && text == end) {
         const char *stop = (const char *)memchr(l->text + l->at, '\n', l->n - l->at);
         begin = text = l->text + l->at;
@@ -6241,6 +6254,8 @@ FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json
                                const fci_json **out, fc_error *err);
 // A required string, as a view; *out stays on failure, so below.
 FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
+// n, which may be NULL, as a text for a tokenizer, which has no NUL; `what` names it.
+FCI_FN fc_code fci_json_prose(const fci_json *n, const char *what, fci_str *out, fc_error *err);
 // A required true or false.
 FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
 // A flag that may be absent or null: *out stays.
@@ -6290,6 +6305,14 @@ FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *o
     fc_code code = fci_json_member(object, key, FCI_JSON_STRING, &n, err);
     if (!code) *out = n->text;
     return code;
+}
+
+FCI_FN fc_code fci_json_prose(const fci_json *n, const char *what, fci_str *out, fc_error *err) {
+    if (!fci_json_is(n, FCI_JSON_STRING)) return fci_json_bad(err, n, what, "a text");
+    if (n->text.n && memchr(n->text.p, 0, n->text.n))
+        return fci_json_bad(err, n, what, "a text without NUL characters");
+    *out = n->text;
+    return FC_OK;
 }
 
 FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err) {
@@ -7551,7 +7574,7 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
     p.err = err;
     const uint64_t most = f->size < 8 ? 0 : fci_min(FCI_ST_HEADER_MAX, f->size - 8),
                    header = f->size < 8 ? 1 : fci_le64(f->data);
-    const char *alien = header <= most || f->size == 0 ? NULL : fci_alien_name(f->data, f->size);
+    const char *alien = header <= most ? NULL : fci_alien_name(f->data, f->size, false);
     if (alien)
         return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a safetensors or GGUF file, got %s",
                         f->name, alien);
@@ -19973,6 +19996,8 @@ FCI_FN fc_code fci_tokens_known(const fc_model *m, const uint32_t *ids, size_t n
 FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t least,
                                 size_t *longest, fc_error *err);
 #ifndef FINERCUT_NO_TOKENIZER
+// FC_ERR_FORMAT where that is no prose: a file of another kind, NUL bytes, no UTF-8.
+FCI_FN fc_code fci_tokens_prose(const char *text, size_t n, fc_error *err);
 // Python's str.rstrip, or with `both` its strip; s is UTF-8.
 FCI_FN fci_str fci_tokens_strip(const fc_tokenizer *t, fci_str s, bool both);
 #endif
@@ -20112,6 +20137,16 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
+FCI_FN fc_code fci_tokens_prose(const char *text, size_t n, fc_error *err) {
+    const char *alien = fci_alien_name(text, n, true),
+               *nul = n ? (const char *)memchr(text, 0, n) : NULL;
+    if (alien) return fci_fail(err, FC_ERR_FORMAT, 0, "text: expected UTF-8, got %s", alien);
+    if (!nul) return fci_tokenizer_utf8(text, n, err);
+    return fci_fail(err, FC_ERR_FORMAT, (uint64_t)(nul - text),
+                    "text: expected UTF-8, got a NUL byte at %llu: it is UTF-16, which iconv "
+                    "converts, or no text", (unsigned long long)(nul - text));
+}
+
 FCI_FN bool fci_tokens_white(const fc_tokenizer *t, const char *p) {
     return (fci_unicode_class_at(&t->unicode, p) & FCI_TEXT_WHITE) || (*p >= 0x1c && *p <= 0x1f);
 }
@@ -20147,7 +20182,7 @@ FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
         return FC_ERR_ARGUMENT;
     if (samples == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "samples: expected at least 1, got 0");
-    fc_code code = fci_tokenizer_utf8(text, length_bytes, err);
+    fc_code code = fci_tokens_prose(text, length_bytes, err);
     if (code) return code;
     fci_context_basic(&c, NULL);
     c.alloc = t->context.alloc;
@@ -21167,7 +21202,7 @@ FCI_FN fc_code fci_chat_object(const fci_json *item, fc_error *err) {
 // The role and the text of a message; `sharegpt`: under that format's keys, "from" and "value".
 FCI_FN fc_code fci_chat_turn(const fci_json *n, bool sharegpt, fc_message *m, fc_error *err) {
     static const char *const names[] = {"human", "gpt"};
-    const char *role_key = sharegpt ? "from" : "role";
+    const char *role_key = sharegpt ? "from" : "role", *text_key = sharegpt ? "value" : "content";
     fci_str role, text;
     fci_shown shown;
     if (fci_json_get(n, sharegpt ? "role" : "from") &&
@@ -21175,7 +21210,7 @@ FCI_FN fc_code fci_chat_turn(const fci_json *n, bool sharegpt, fc_message *m, fc
         return fci_fail(err, FC_ERR_FORMAT, n->at,
                         "expected \"role\" and \"content\", or \"from\" and \"value\", got both");
     if (fci_json_text(n, role_key, &role, err) ||
-        fci_json_text(n, sharegpt ? "value" : "content", &text, err))
+        fci_json_prose(fci_json_get(n, text_key), text_key, &text, err))
         return FC_ERR_FORMAT;
     for (int i = 0; i < FC_ROLE_COUNT; i++) {
         m->role = (fc_role)i;
@@ -21252,13 +21287,13 @@ FCI_FN fc_code fci_chat_list(const fci_json *item, const fci_json **list, bool *
 // A message of the system that stands beside the list; *n is how many there are, 0 or 1.
 FCI_FN fc_code fci_chat_beside(const fci_json *item, fc_message *m, size_t *n, fc_error *err) {
     const fci_json *system = fci_json_get(item, "system");
+    fci_str text = {NULL, 0};
     *n = fci_chat_says(system);
-    if (!*n) return FC_OK;
-    if (system->type != FCI_JSON_STRING) return fci_json_bad(err, system, "\"system\"", "a text");
+    const fc_code code = *n ? fci_json_prose(system, "\"system\"", &text, err) : FC_OK;
     m->role = FC_ROLE_SYSTEM;
-    m->text = system->text.p;
-    m->length = system->text.n;
-    return FC_OK;
+    m->text = text.p;
+    m->length = text.n;
+    return code;
 }
 
 FCI_FN fc_code fci_chat_conversation(const fc_chat *c, const fci_json *item, fci_arena *arena,
@@ -21310,6 +21345,7 @@ FCI_FN fc_code fci_chat_lines(const fc_chat *c, const char *field, fci_json_line
     const fci_json *item, *n;
     char fields[400], what[100];
     fci_shown shown;
+    fci_str words;
     size_t n_lines = 0;
     fc_code code;
     for (;; n_lines++) {
@@ -21326,12 +21362,10 @@ FCI_FN fc_code fci_chat_lines(const fc_chat *c, const char *field, fci_json_line
             if (!n)
                 code = fci_fail(err, FC_ERR_FORMAT, 0, "expected the field %s; the fields are %s",
                                 what, fci_chat_fields(item, fields, sizeof fields));
-            else if (n->type != FCI_JSON_STRING) code = fci_json_bad(err, n, what, "a text");
-            else {
-                if (n_lines) fci_puts(out, "\n\n");
-                fci_put(out, n->text.p, n->text.n);
-                code = fci_buffer_code(out, err);
-            }
+            else code = fci_json_prose(n, what, &words, err);
+            if (!code && n_lines) fci_puts(out, "\n\n");
+            if (!code) fci_put(out, words.p, words.n);
+            if (!code) code = fci_buffer_code(out, err);
         }
         if (code) break;
     }
@@ -24670,7 +24704,7 @@ FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, si
     if (theirs && t->n_after)
         return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
                         "protocol: llama.cpp: expected a tokenizer that adds nothing after a text");
-    fc_code code = fci_tokenizer_utf8(text, length_bytes, err);
+    fc_code code = fci_tokens_prose(text, length_bytes, err);
     if (fci_bom(text, length_bytes)) text += 3, length_bytes -= 3;
     if (theirs && length_bytes && text[length_bytes - 1] == '\n') length_bytes--;
     if (!code)
@@ -28340,7 +28374,8 @@ typedef struct fci_tasks_row {
     const char *prompt;
     const char *choices;  // NULL: one, of no text
     const char *target;   // what is scored, after the prompt and a choice; NULL: the choice itself
-    const char *gold;     // an index, true, a label, or a choice's text; NULL: the only choice
+    const char *gold;     // an index, a label, or a choice's text, true for "yes" or "true"; NULL:
+                          // the only choice
     const char *labels;   // of the choices; NULL: none
     bool clean;           // of what HellaSwag has from WikiHow
 } fci_tasks_row;
@@ -28455,9 +28490,7 @@ FCI_FN fc_code fci_tasks_string(fci_tasks_reader *r, fci_str path, fci_str *out)
     const fci_json *n = fci_tasks_at(r->item, path);
     char what[40];
     snprintf(what, sizeof what, "\"%.*s\"", (int)path.n, path.p);
-    if (!fci_json_is(n, FCI_JSON_STRING)) return fci_json_bad(r->err, n, what, "a text");
-    *out = n->text;
-    return FC_OK;
+    return fci_json_prose(n, what, out, r->err);
 }
 
 // Appends {what}, as the rows' comment says; `what` without its braces.
@@ -28561,8 +28594,7 @@ FCI_FN bool fci_tasks_entry(fci_tasks_reader *r, const char *list, uint32_t inde
         for (; r->at < index; r->at++) r->entry = fci_json_next(r->entry);
         n = r->entry;
         snprintf(what, sizeof what, "\"%s\": entry %u", list, index);
-        if (fci_json_is(n, FCI_JSON_STRING)) *out = n->text;
-        else *code = fci_json_bad(r->err, n, what, "a text");
+        *code = fci_json_prose(n, what, out, r->err);
         return *code == FC_OK;
     }
     for (; index > 0 && *p; index--) {
@@ -28632,12 +28664,16 @@ FCI_FN fc_code fci_tasks_labels(fci_tasks_reader *r, const fci_tasks_row *row,
                     fci_show((*labels)[twice], &shown), (unsigned)twice);
 }
 
-// Whether that says choice i: by its number, true or false of two, its label, else its text.
+// Whether that says choice i: by its number, true or false where that is its text, its label, else
+// its text.
 FCI_FN bool fci_tasks_is_gold(const fci_json *n, fci_str text, const fci_tasks_doc *d,
                               const fci_str *labels, uint32_t i) {
+    static const char *const words[2][4] = {{"no", "No", "false", "False"},
+                                            {"yes", "Yes", "true", "True"}};
     char digits[12];
     snprintf(digits, sizeof digits, "%u", i);
-    if (fci_json_is(n, FCI_JSON_BOOL)) return d->n_choices == 2 && n->truth == (i == 1);
+    for (int k = 0; k < 4 && fci_json_is(n, FCI_JSON_BOOL); k++)
+        if (fci_is(d->choices[i], words[n->truth][k])) return true;
     if (labels && fci_eq(text, labels[i])) return true;
     if (fci_json_is(n, FCI_JSON_NUMBER)) return n->is_integer && n->integer == i;
     return !labels && (fci_is(text, digits) || fci_eq(text, d->choices[i]));
@@ -38762,7 +38798,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_EVERY_ROPE
 #undef FCI_EXPORT_AGAIN
 #undef FCI_EXPORT_GONE
+#undef FCI_FILE_GGML
 #undef FCI_FILE_HEAD
+#undef FCI_FILE_PAGE
 #undef FCI_FIRST_BLOCK_SLOT
 #undef FCI_FIRST_FFN_SLOT
 #undef FCI_FLAT

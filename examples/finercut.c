@@ -1827,17 +1827,11 @@ static int drop_mark(const char *name, char *text, size_t *n) {
     return STATUS_OK;
 }
 
-// Fails where a text is no prose: UTF-16, with NUL bytes, or blank. Drops its byte order mark.
-static int check_text(const char *name, fc_text *t, int decoded) {
-    const unsigned char *b = (const unsigned char *)t->bytes;
+// Fails where a text is UTF-16, or blank. Drops its byte order mark.
+static int check_text(const char *name, fc_text *t) {
     size_t blank = 0;
     if (drop_mark(name, t->bytes, &t->length)) return STATUS_FAILED;
-    if (t->length && memchr(b, 0, t->length))
-        return fail("%s: expected UTF-8 text, got a NUL byte at %llu%s", name,
-                    (unsigned long long)((const unsigned char *)memchr(b, 0, t->length) - b),
-                    decoded ? " of the field's texts (\\u0000)"
-                            : ": it is UTF-16, which iconv converts, or no text");
-    while (blank < t->length && strchr(" \t\r\n\v\f", t->bytes[blank])) blank++;
+    while (blank < t->length && t->bytes[blank] && strchr(" \t\r\n\v\f", t->bytes[blank])) blank++;
     if (blank == t->length) return fail("%s: expected a text, got %s", name, t->length ?
         "white space alone" : "nothing");
     return STATUS_OK;
@@ -1891,12 +1885,12 @@ static int read_lines(session *s, const char *name, fc_text *file, fc_tokens *ch
 static int read_source(session *s, fc_text *file, fc_tokens *chats) {
     const options *o = s->o;
     const char *path = o->text, *name = source_name(path);
-    int status = check_text(name, file, 0);
+    int status = check_text(name, file);
     if (status) return status;
     if (ends_with(path, ".jsonl") || ends_with(path, ".ndjson") ||
         (o->field && begins_with_object(file))) {
         status = read_lines(s, name, file, chats);
-        return status || !o->field ? status : check_text(name, file, 1);
+        return status || !o->field ? status : check_text(name, file);
     }
     const char *what = o->field ? "--field" : o->chat ? NULL : o->date ? "--date"
                        : o->no_think ? "--no-think" : NULL;

@@ -488,7 +488,14 @@ static void test_lines(void) {
         const char *lines, *words; // words NULL: good
     } cases[] = {
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}\n\n{\"conversations\":[{\"from\":"
-         "\"human\",\"value\":\"a\\u0000b\"},{\"from\":\"gpt\",\"value\":\"\"}]}", NULL},
+         "\"human\",\"value\":\"a\\u0001b\"},{\"from\":\"gpt\",\"value\":\"\"}]}", NULL},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000b\"}]}",
+         "line 1: message 1: content: expected a text without NUL characters, got \"a\\x00b\""},
+        {"{\"system\":\"a\\u0000\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}",
+         "line 1: \"system\": expected a text without NUL characters, got \"a\\x00\""},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n",
+         "line 1: expected JSON, got a Git LFS pointer"},
+        {"<html>\n<head>\n</html>\n", "line 1: expected JSON, got an HTML page"},
         {"{\"id\":1,\"text\":\"x\"}", "line 1: expected \"messages\" or \"conversations\", or the "
                                       "`field` that holds the text; the fields are "
                                       "\"id\", \"text\""},
@@ -520,8 +527,8 @@ static void test_lines(void) {
         T_OK(cases[i].words ? code && strstr(err.msg, cases[i].words) : !code, "lines %d: %s",
              (int)i, err.msg);
         if (!code) { // each by itself, then all in one
-            const fc_message two[] = {{FC_ROLE_USER, "a\0b", 3}, {FC_ROLE_ASSISTANT, NULL, 0}};
-            T_OK(!fc_chat_render(chat, two, 2, 0, &text, &err) && memchr(text.bytes, 0, text.length)
+            const fc_message two[] = {{FC_ROLE_USER, "a\1b", 3}, {FC_ROLE_ASSISTANT, NULL, 0}};
+            T_OK(!fc_chat_render(chat, two, 2, 0, &text, &err) && memchr(text.bytes, 1, text.length)
                      && !fc_tokenize(fc_model_tokenizer(m, &err), text.bytes, text.length, 0, &one,
                                      &err), "%s", err.msg);
             const size_t n = one.starts[1], all = tokens.starts[1];

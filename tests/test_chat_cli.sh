@@ -259,8 +259,8 @@ t_ok "is the model's error alone" \
 t_ok "llama.cpp's protocol" t_says 1 "expected a text, got conversations" eval chat \
     --text talks.jsonl --protocol llama.cpp
 echo '{"words": "a\u0000b"}' >nul.jsonl
-t_ok "a NUL" t_says 1 "got a NUL byte at 1 of the field's texts" eval chat --text nul.jsonl \
-    --field words
+t_ok "a NUL" t_says 1 'nul.jsonl: line 1: "words": expected a text without NUL characters' \
+    eval chat --text nul.jsonl --field words
 t_ok "JSON that is no lines" t_says 1 "expected lines of JSON objects" eval chat \
     --text "$demo/config.json" --field a
 printf '[%s,\n%s]\n' "{\"messages\": [$user, $gpt]}" '{"messages": []}' >array.jsonl

@@ -267,6 +267,42 @@ hash() {
 t_ok "a hash of it" hash p.json
 t_ok "the same calibration" [ "$(hash p.json)" = "$(hash plain.json)" ]
 
+# ---- files of another kind in the place of texts, tokens and tasks
+refused() { # WORDS
+    cp alien alien.jsonl
+    for run in "prune $demo --remove 1 -o p2.json --text alien" "eval $demo --tokens alien" \
+        "eval $demo --text alien" "eval $demo --text alien.jsonl --field text" \
+        "heal $demo --plan plain.json -o h.safetensors --text alien" \
+        "study $demo --quiet --text plain.txt -o study --eval alien" \
+        "eval $demo --task choices=alien.jsonl"; do
+        says 1 "alien.*: expected .*, got $1" $run || return 1
+    done
+}
+while read -r bytes end words; do
+    { printf "$bytes" && seq 200 && printf "$end"; } >alien
+    t_ok "$words as a text" refused "$words"
+done <<'KINDS'
+version\040https://git-lfs.github.com/spec/v1\noid\040sha256:00\n 7 a Git LFS pointer
+<!DOCTYPE\040html>\n </html>\n an HTML page
+<html>\n </html>\n an HTML page
+PK\003\004\024\000\000\000\010\010 \n a zip archive
+\037\213\010\000\000\000\000\000 \n a gzip archive
+PAR1\025\004\025 PAR1 a Parquet file
+%%PDF-1.7\n %%%%EOF\n a PDF file
+KINDS
+while read -r begin; do
+    { printf '%s: so it begins. ' "$begin" && cat plain.txt; } >mention.txt
+    t_ok "prose that begins with $begin" prune 0 "" mention.txt
+done <<'KINDS'
+version https://git-lfs.github.com/spec/v1
+<!DOCTYPE html>
+<html>
+PK
+BZh91
+PAR1
+%PDF-1.7
+KINDS
+
 # ---- what is damaged is named once
 
 named() { # FILE WORDS COMMAND...: one line that has the words, and the name of the file once

@@ -121,6 +121,13 @@ static const prompt prompts[] = {
     {"boolq", "{'passage':'It is so.','question':'is it','label':1}", 1, 2,
      {"It is so.\nQuestion: is it?\nAnswer:", "It is so.\nQuestion: is it?\nAnswer:"},
      {" no", " yes"}, {2, 3}},
+    {"choices", "{'query':'It is','choices':['True','False'],'gold':true}", 0, 2,
+     {"It is", "It is"}, {" True", " False"}, {4, 5}},
+    {"choices", "{'query':'It is','choices':['yes','no'],'gold':false}", 1, 2,
+     {"It is", "It is"}, {" yes", " no"}, {3, 2}},
+    {"boolq", "{'passage':'It is so.','question':'is it','answer':true}", 1, 2,
+     {"It is so.\nQuestion: is it?\nAnswer:", "It is so.\nQuestion: is it?\nAnswer:"},
+     {" no", " yes"}, {2, 3}},
     {"boolq", "{'passage':'It is so.','question':'is it','answer':false}", 0, 2,
      {"It is so.\nQuestion: is it?\nAnswer:", "It is so.\nQuestion: is it?\nAnswer:"},
      {" no", " yes"}, {2, 3}},
@@ -527,8 +534,20 @@ static const struct bad {
      "'gold': expected one choice, got what stands for 0 and 2"},
     {"choices", "{'query':'a','choices':['1','2'],'gold':'1'}",
      "'gold': expected one choice, got what stands for 0 and 1"},
-    {"choices", "{'query':'a','choices':['b','c','d'],'gold':true}",
-     "'gold': expected a choice: 0 to 2, got a boolean"},
+    {"choices", "{'query':'a','choices':['b','c'],'gold':true}",
+     "'gold': expected a choice: 0 to 1, got a boolean"},
+    {"piqa", "{'goal':'a','sol1':'b','sol2':'c','label':false}",
+     "'label': expected a choice: 0 to 1, got a boolean"},
+    {"choices", "{'query':'a','choices':['yes','True'],'gold':true}",
+     "'gold': expected one choice, got what stands for 0 and 1"},
+    {"choices", "{'query':'a\\u0000b','choices':['b','c'],'gold':0}",
+     "a.jsonl:1: 'query': expected a text without NUL characters, got 'a\\x00b'"},
+    {"choices", "{'query':'a','choices':['b','c\\u0000'],'gold':0}",
+     "'choices': entry 1: expected a text without NUL characters, got 'c\\x00'"},
+    {"choices", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n",
+     "a.jsonl:1: expected JSON, got a Git LFS pointer"},
+    {"choices", "<!DOCTYPE html>\n<html>\n</html>\n", "a.jsonl:1: expected JSON, got an HTML page"},
+    {"choices", "%PDF-1.4\nno lines\n%%EOF\n", "a.jsonl:1: expected JSON, got a PDF file"},
     {"arc_easy", "{'question':'a','choices':['b','c'],'answerKey':'A'}", "'choices.text': expe"},
     {"piqa", "{'goal':'a','sol1':'b','label':0}", "'sol2': expected a text, got nothing"},
     {"winogrande", "{'sentence':'a b','option1':'b','option2':'c','answer':'1'}",
@@ -547,7 +566,7 @@ static void test_bad(void) {
         snprintf(text, sizeof text, "%s", bads[i].text);
         snprintf(says, sizeof says, "%s", bads[i].says);
         for (char *c = text; *c; c++) *c = *c == '\'' ? '"' : *c;
-        if (!strstr(says, "text with"))
+        if (!strstr(says, "text with '"))
             for (char *c = says; *c; c++) *c = *c == '\'' ? '"' : *c;
         else says[0] = says[strcspn(says + 1, "'") + 1] = '"';
         const fc_task_desc d = task_of(bads[i].task, text);
