@@ -28350,6 +28350,8 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
 
 // Of all sequences of all tasks.
 FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t);
+// Of task i.
+FCI_FN size_t fci_tasks_items(const fc_tasks *t, size_t i);
 
 // ---- private to this section
 
@@ -29081,6 +29083,8 @@ FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t) {
     for (size_t i = 0; i < t->n; i++) n += t->tasks[i].n_tokens;
     return n;
 }
+
+FCI_FN size_t fci_tasks_items(const fc_tasks *t, size_t i) { return t->tasks[i].n_items; }
 
 FINERCUT_API void fc_tasks_close(fc_tasks *t) {
     if (!t) return;
@@ -37517,11 +37521,25 @@ FCI_FN fc_code fci_study_nearest(fc_study *s, const fc_plan *p, uint64_t target,
     return code;
 }
 
+// What study.json has of a set must be what the plan says. Not to the bit: other builds, and other
+// ways to an angle, differ in last digits.
+FCI_FN fc_code fci_study_agrees(fc_study *s, const fci_study_arm *a, const fci_study_set *set,
+                                size_t steps) {
+    const double is = set->values[a->prune.metric], score = a->plan->steps[steps - 1].score;
+    if (!set->read || !set->known || fabs(is - score) <= 1e-6 + 0.01 * fabs(score)) return FC_OK;
+    return fci_fail(s->err, FC_ERR_FORMAT, 0,
+                    "%s: %s after step %llu of %s: expected %g, as that says, got %g; `force` "
+                    "begins anew",
+                    s->json, fc_metric_name(a->prune.metric), (unsigned long long)steps, a->path,
+                    score, is);
+}
+
 FCI_FN fc_code fci_study_prefix_of(fc_study *s, fci_study_arm *a, size_t point, bool equal,
                                    size_t steps, uint8_t *mask) {
     fc_code code = fc_plan_mask(a->plan, s->m, steps, mask, fci_study_sublayers(s), s->err);
     fci_study_set *set = code ? NULL : fci_study_set_of(s, mask);
     if (!set) return code ? code : FC_ERR_MEMORY;
+    if (fci_study_agrees(s, a, set, steps)) return FC_ERR_FORMAT;
     const fci_study_prefix prefix = {point, equal, steps, (size_t)(set - s->sets)};
     const size_t arm = (size_t)(a - s->arms);
     if (arm < set->arm) set->arm = arm;
@@ -37867,10 +37885,19 @@ FCI_FN fc_code fci_study_read_value(const fc_study *s, fci_study_set *set, size_
     const double low = perplexity ? FCI_PERPLEXITY_LEAST : 0,
                  high = perplexity ? FCI_PERPLEXITY_MOST : none ? 0 : d ? d->most : 1;
     const fci_json *number = fci_json_get(v, name);
-    if (!fci_json_is(number, FCI_JSON_NULL))
-        return fci_json_real(number, name, low, high, &set->values[column], s->err);
-    set->known = false;
-    return FC_OK;
+    double *value = &set->values[column];
+    if (fci_json_is(number, FCI_JSON_NULL)) {
+        set->known = false;
+        return FC_OK;
+    }
+    fc_code code = fci_json_real(number, name, low, high, value, s->err);
+    if (code || perplexity || d) return code;
+    const size_t n = fci_tasks_items(s->tasks, (column - FC_METRIC_COUNT - 1) / 2);
+    char share[48];
+    snprintf(share, sizeof share, "a share of %llu items", (unsigned long long)n);
+    return fabs(floor(*value * (double)n + 0.5) / (double)n - *value) < 1e-9
+               ? FC_OK
+               : fci_json_bad(s->err, number, name, share);
 }
 
 FCI_FN fc_code fci_study_read_set(fc_study *s, const fci_json *v, uint8_t *mask) {
@@ -38448,8 +38475,7 @@ FCI_FN fc_code fci_study_load(fc_study *s, fci_study_arm *a) {
     a->plan = fc_plan_load_memory(f.data ? f.data : "", (size_t)f.size, &s->env, s->err);
     fci_file_close(&f);
     code = a->plan ? fci_search_continues(s->m, &a->prune, a->plan, s->err) : s->err->code;
-    if (!code) code = fci_study_prefixes(s, a, &whole);
-    return fci_wrap(s->err, code, "%s", a->path);
+    return code ? fci_wrap(s->err, code, "%s", a->path) : fci_study_prefixes(s, a, &whole);
 }
 
 FCI_FN fc_code fci_study_begin(fc_study *s) {

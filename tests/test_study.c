@@ -367,6 +367,21 @@ static void test_contradictions(void) {
             T_OK(code == FC_OK && about.n_sets - about.n_sets_there == 1 && json->size == size &&
                      memcmp(json->data, kept, size) == 0, "measured again: %s", err.msg);
     }
+    memcpy(json->data, kept, size);
+    for (int i = 0; i < 2; i++) { // a distance as another build may have it; doubled
+        char *at = strstr(json->data, "    {\"removed\": \"attn."), changed[32];
+        if (!T_OK(at && (at = strstr(at, "\"angular\": ")) != NULL, "no set")) continue;
+        at += strlen("\"angular\": ");
+        const int n = (int)strcspn(at, ",");
+        snprintf(changed, sizeof changed, "%-*.9f", n, strtod(at, NULL) * (i ? 2 : 1.0001));
+        memcpy(at, changed, (size_t)n);
+        const fc_code code = run(m, &d, &about);
+        T_OK(i ? code == FC_ERR_FORMAT && strstr(err.msg, "s/study.json: angular after step ") &&
+                     strstr(err.msg, " of s/plan-") && strstr(err.msg, "; `force` begins anew")
+               : code == FC_OK,
+             "%s: %s", changed, err.msg);
+        json = written(&t.world, "s/study.json");
+    }
     free(kept);
     fc_model_close(m);
     memory_forget(&t.world);

@@ -90,6 +90,9 @@ search=race
 cp a/study.json a.json
 head -c 300 a.json >a/study.json
 t_ok "a part of its file" says 1 "a/study.json: .*; --force begins anew" a
+sed 's/"choices.acc": [0-9.]*/"choices.acc": 0.3/' a.json >a/study.json
+t_ok "no share of its items" says 1 \
+    "set 0: choices.acc: expected a share of 4 items, got 0.3 .*; --force begins anew" a
 mv a.json a/study.json
 cp "$data/plan.json" a/plan-kl.json
 t_ok "a foreign plan" says 1 "a/plan-kl.json: " a
