@@ -2018,8 +2018,19 @@ static void put_json_number(double value) {
 // info
 
 typedef struct view { // prints facts as lines or as members of one object
-    int json;
-    int n;
+    int json, n;
+    // read before the first byte is printed, so that nothing fails after it:
+    char *room; // for a value of metadata
+#ifndef FINERCUT_NO_TOKENIZER
+    const fc_tokenizer *tokenizer;
+    fc_error no_tokenizer;
+    fc_tokens ends;
+    fc_text *texts; // of the ends; NULL: none are shown
+#endif
+#ifndef FINERCUT_NO_CHAT
+    fc_chat *chat;
+    fc_error no_chat;
+#endif
 } view;
 
 static void put_key(view *v, const char *label, const char *key) {
@@ -2133,40 +2144,50 @@ static void show_dtypes(view *v, const fc_container *c) {
     if (v->json) show_mix(v, "dtype_bytes", &m, 1);
 }
 
-static int show_metadata(view *v, const fc_container *c, size_t i) {
+// How much of a value is shown.
+static size_t metadata_size(const view *v, const fc_container *c, size_t i) {
+    const size_t n = fc_container_metadata_text(c, i, NULL, 0);
+    return v->json || n < 120 ? n : 120;
+}
+
+static int read_metadata(view *v, const fc_container *c) {
+    size_t most = 0;
+    for (size_t i = 0; i < fc_container_metadata_count(c); i++) {
+        const size_t n = metadata_size(v, c, i);
+        if (n > most) most = n;
+    }
+    v->room = (char *)calloc(most + 1, 1);
+    return v->room ? STATUS_OK : fail("info: out of memory");
+}
+
+static void show_metadata(view *v, const fc_container *c, size_t i) {
     const char *key = fc_container_metadata_key(c, i);
-    size_t n = fc_container_metadata_text(c, i, NULL, 0), most = v->json ? n : 120;
-    char *text = (char *)calloc(n + 1, 1);
-    if (!text) return fail("metadata %s: out of memory", key);
-    fc_container_metadata_text(c, i, text, n + 1);
+    const size_t n = metadata_size(v, c, i);
+    const size_t all = fc_container_metadata_text(c, i, v->room, n + 1);
     if (v->json) {
         if (i) putchar(',');
         put_json_text(key, strlen(key));
         putchar(':');
-        put_json_text(text, n);
+        put_json_text(v->room, n);
     } else {
         fputs("    ", stdout);
         put_shown(stdout, key, strlen(key));
         fputs(" = ", stdout);
-        put_shown(stdout, text, n < most ? n : most);
-        puts(n > most ? " ..." : "");
+        put_shown(stdout, v->room, n);
+        puts(all > n ? " ..." : "");
     }
-    free(text);
-    return STATUS_OK;
 }
 
-static int show_all_metadata(view *v, const fc_container *c) {
+static void show_all_metadata(view *v, const fc_container *c) {
     size_t n = fc_container_metadata_count(c);
     put_key(v, "metadata", "metadata");
     if (v->json) putchar('{');
     else printf("%llu %s\n", (unsigned long long)n, n == 1 ? "entry" : "entries");
-    for (size_t i = 0; i < n; i++)
-        if (show_metadata(v, c, i)) return STATUS_FAILED;
+    for (size_t i = 0; i < n; i++) show_metadata(v, c, i);
     if (v->json) putchar('}');
-    return STATUS_OK;
 }
 
-static int show_container(view *v, const session *s) {
+static void show_container(view *v, const session *s) {
     const fc_container *c = s->container;
     fact_text(v, "path", "path", s->o->input);
     fact_text(v, "kind", "kind", "container");
@@ -2175,9 +2196,8 @@ static int show_container(view *v, const session *s) {
     fact_large(v, "file size", "file_bytes", fc_container_bytes(c), "kMGT", "B");
     fact_count(v, "tensors", "tensor_count", fc_container_tensor_count(c));
     show_dtypes(v, c);
-    if (show_all_metadata(v, c)) return STATUS_FAILED;
+    show_all_metadata(v, c);
     if (s->o->tensors) show_tensors(v, c);
-    return STATUS_OK;
 }
 
 // Whether the machine failed: then info cannot say of a file that it is no model.
@@ -2186,74 +2206,124 @@ static int is_trouble(const session *s) {
 }
 
 #ifndef FINERCUT_NO_TOKENIZER
-static int show_tokenizer(view *v, session *s) {
-    const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
+static int read_tokenizer(view *v, session *s) {
     session look = *s;
     int there = 0;
-    if (!t && s->err.code == FC_ERR_MEMORY) return failed(s);
-    if (!t && s->err.code == FC_ERR_IO && (is_in_model(&look, "/tokenizer.json", &there) || there))
+    v->tokenizer = fc_model_tokenizer(s->model, &s->err);
+    v->no_tokenizer = s->err;
+    if (s->err.code == FC_ERR_MEMORY) return failed(s);
+    if (s->err.code == FC_ERR_IO && (is_in_model(&look, "/tokenizer.json", &there) || there))
         return failed(s);
-    if (t) fact_text(v, "tokenizer", "tokenizer", fc_tokenizer_description(t));
+    return STATUS_OK;
+}
+
+static void show_tokenizer(view *v) {
+    const char *why = v->no_tokenizer.msg;
+    if (v->tokenizer)
+        fact_text(v, "tokenizer", "tokenizer", fc_tokenizer_description(v->tokenizer));
     else if (v->json) {
         fputs(",\"tokenizer\":null", stdout);
-        fact_text(v, "", "tokenizer_error", s->err.msg);
+        fact_text(v, "", "tokenizer_error", why);
     } else {
         fputs("tokenizer       none: ", stdout);
-        put_shown(stdout, s->err.msg, strlen(s->err.msg));
+        put_shown(stdout, why, strlen(why));
         putchar('\n');
     }
-    return STATUS_OK;
 }
 #endif
 
 #ifndef FINERCUT_NO_CHAT
+static int read_chat(view *v, session *s) {
+    if (!v->tokenizer) return STATUS_OK;
+    v->chat = open_chat(s, s->model);
+    v->no_chat = s->err;
+    return s->err.code && is_trouble(s) ? failed(s) : STATUS_OK;
+}
+
 // The name of the template's format; a template that is not known is a fact, too.
-static int show_chat(view *v, session *s) {
-    fc_chat *chat = open_chat(s, s->model);
-    const fc_code code = chat ? FC_OK : s->err.code;
-    if (code == FC_ERR_MEMORY || code == FC_ERR_IO) return failed(s);
+static void show_chat(view *v) {
+    const fc_code code = v->no_chat.code;
+    if (!v->tokenizer) return;
     if (code == FC_ERR_MISMATCH && v->json) fputs(",\"chat_template\":null", stdout);
     else fact_text(v, "chat template", "chat_template",
-                   chat ? fc_chat_name(chat) : code == FC_ERR_MISMATCH ? "none"
-                   : code == FC_ERR_UNSUPPORTED ? "unknown template" : s->err.msg);
-    fc_chat_close(chat);
-    return STATUS_OK;
+                   v->chat ? fc_chat_name(v->chat) : code == FC_ERR_MISMATCH ? "none"
+                   : code == FC_ERR_UNSUPPORTED ? "unknown template" : v->no_chat.msg);
 }
 #endif
 
 #if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
-static int show_ends(view *v, session *s) {
-    const fc_tokenizer *t = fc_model_tokenizer(s->model, &s->err);
-    fc_tokens ends;
-    int status = STATUS_OK;
-    if (fc_end_tokens(s->model, &ends, &s->err)) return failed(s);
+static int read_ends(view *v, session *s) {
+    if (fc_end_tokens(s->model, &v->ends, &s->err)) return failed(s);
+    if (v->json || !v->tokenizer) return STATUS_OK;
+    v->texts = (fc_text *)calloc(v->ends.starts[1] + 1, sizeof *v->texts);
+    if (!v->texts) return fail("info: out of memory");
+    for (size_t i = 0; i < v->ends.starts[1]; i++)
+        if (fc_detokenize(v->tokenizer, &v->ends.ids[i], 1, &v->texts[i], &s->err))
+            return failed(s);
+    return STATUS_OK;
+}
+
+static void show_ends(view *v) {
     put_key(v, "end tokens", "end_tokens");
     if (v->json) putchar('[');
-    else if (ends.starts[1] == 0) fputs("none", stdout);
-    for (size_t i = 0; i < ends.starts[1]; i++) {
-        fc_text text;
-        printf("%s%lu", i ? v->json ? "," : ", " : "", (unsigned long)ends.ids[i]);
-        if (v->json || !t) continue;
-        const fc_code code = fc_detokenize(t, &ends.ids[i], 1, &text, &s->err);
-        if (code == FC_ERR_MEMORY) status = failed(s);
-        if (code) continue; // an end that the tokenizer does not have
+    else if (v->ends.starts[1] == 0) fputs("none", stdout);
+    for (size_t i = 0; i < v->ends.starts[1]; i++) {
+        printf("%s%lu", i ? v->json ? "," : ", " : "", (unsigned long)v->ends.ids[i]);
+        if (!v->texts) continue;
         fputs(" (", stdout);
-        put_shown(stdout, text.bytes, text.length);
+        put_shown(stdout, v->texts[i].bytes, v->texts[i].length);
         putchar(')');
-        fc_text_free(&text);
     }
     if (v->json) putchar(']');
     end_fact(v);
-    fc_tokens_free(&ends);
-    return status;
 }
 #endif
 
+static int read_words(view *v, session *s) {
+#ifndef FINERCUT_NO_TOKENIZER
+    if (read_tokenizer(v, s)) return STATUS_FAILED;
+#endif
+#ifndef FINERCUT_NO_CHAT
+    if (read_chat(v, s)) return STATUS_FAILED;
+#endif
+#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
+    if (read_ends(v, s)) return STATUS_FAILED;
+#endif
+    (void)v, (void)s;
+    return STATUS_OK;
+}
+
+static void show_words(view *v) {
+#ifndef FINERCUT_NO_TOKENIZER
+    show_tokenizer(v);
+#endif
+#ifndef FINERCUT_NO_CHAT
+    show_chat(v);
+#endif
+#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
+    show_ends(v);
+#endif
+    (void)v;
+}
+
+static void end_view(view *v) {
+    free(v->room);
+#ifndef FINERCUT_NO_CHAT
+    fc_chat_close(v->chat);
+#endif
+#ifndef FINERCUT_NO_TOKENIZER
+    for (size_t i = 0; v->texts && i < v->ends.starts[1]; i++) fc_text_free(&v->texts[i]);
+    free(v->texts);
+    fc_tokens_free(&v->ends);
+#endif
+}
+
 // What --heal brought: an object of its own in JSON.
-static int show_healed(view *v, const session *s) {
+static void show_healed(view *v, const session *s) {
     const fc_healed *h = fc_model_healed(s->model);
-    view inner = {v->json, 0}, *w = v->json ? &inner : v;
-    if (!h) return STATUS_OK;
+    view inner = *v, *w = v->json ? &inner : v;
+    if (!h) return;
+    inner.n = 0;
     if (v->json) {
         put_key(v, "", "healed");
         putchar('{');
@@ -2264,23 +2334,8 @@ static int show_healed(view *v, const session *s) {
     show_dtypes(w, h->container);
     fact_text(w, "healed without", "removed", h->removed);
     if (s->o->verify) fact_text(w, "healed content", "content", h->content);
-    if (show_all_metadata(w, h->container)) return STATUS_FAILED;
+    show_all_metadata(w, h->container);
     if (v->json) putchar('}');
-    return STATUS_OK;
-}
-
-static int show_words(view *v, session *s) {
-#ifndef FINERCUT_NO_TOKENIZER
-    if (show_tokenizer(v, s)) return STATUS_FAILED;
-#endif
-#ifndef FINERCUT_NO_CHAT
-    if (fc_model_tokenizer(s->model, &s->err) && show_chat(v, s)) return STATUS_FAILED;
-#endif
-#if !defined(FINERCUT_NO_GENERATE) && !defined(FINERCUT_NO_TOKENIZER)
-    if (show_ends(v, s)) return STATUS_FAILED;
-#endif
-    (void)v, (void)s;
-    return STATUS_OK;
 }
 
 // Whether the model's file stays in memory.
@@ -2300,7 +2355,7 @@ static void show_memory(view *v, const fc_config *m) {
     fputs(!m->memory_bytes ? "null" : fits ? "true" : "false", stdout);
 }
 
-static int show_model(view *v, session *s) {
+static void show_model(view *v, session *s) {
     const fc_config *m = fc_model_config(s->model);
     fact_text(v, "path", "path", s->o->input);
     fact_text(v, "kind", "kind", "model");
@@ -2336,16 +2391,15 @@ static int show_model(view *v, session *s) {
     fact_text(v, "container", "container", m->container);
     fact_text(v, "storage", "dtype", fc_dtype_name(m->dtype));
     show_dtypes(v, fc_model_container(s->model));
-    if (show_words(v, s)) return STATUS_FAILED;
+    show_words(v);
     fact_text(v, "fingerprint", "fingerprint", fc_model_fingerprint(s->model));
     if (s->o->verify) fact_text(v, "content", "content", fc_model_content(s->model));
     fact_text(v, "compute", "compute", compute_name((int)m->compute));
     fact_text(v, "kernels", "simd", fc_simd_name(m->simd));
     fact_count(v, "threads", "threads", m->n_threads);
     show_memory(v, m);
-    if (show_healed(v, s)) return STATUS_FAILED;
+    show_healed(v, s);
     if (s->o->tensors) show_tensors(v, fc_model_container(s->model));
-    return STATUS_OK;
 }
 
 // The index of a key; the number of keys where there is none of that name.
@@ -2375,18 +2429,29 @@ static int open_model_or_container(session *s) {
     return STATUS_OK;
 }
 
+static int show_input(view *v, session *s) {
+    const fc_healed *h = s->model ? fc_model_healed(s->model) : NULL;
+    const fc_container *c = s->model ? h ? h->container : NULL : s->container;
+    if (s->model && read_words(v, s)) return STATUS_FAILED;
+    if (c && read_metadata(v, c)) return STATUS_FAILED;
+    if (v->json) putchar('{');
+    if (s->model) show_model(v, s);
+    else show_container(v, s);
+    if (v->json) puts("}");
+    return STATUS_OK;
+}
+
 static int run_info(session *s) {
-    view v = {0, 0};
+    view v = {0};
     if (open_model_or_container(s)) return STATUS_FAILED;
     if (!s->model && s->o->verify)
         return fail("%s: --verify: expected a model that this version runs, got a container of "
                     "tensors", s->o->input);
     if (s->model && s->o->verify && verify_model(s)) return STATUS_FAILED;
     v.json = s->o->json;
-    if (v.json) putchar('{');
-    if (s->model ? show_model(&v, s) : show_container(&v, s)) return STATUS_FAILED;
-    if (v.json) puts("}");
-    return STATUS_OK;
+    const int status = show_input(&v, s);
+    end_view(&v);
+    return status;
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -223,6 +223,15 @@ bad "a container has nothing to --verify" "--verify: expected a model .*got a co
 t_ok "info of a container file" gives "^container +safetensors$" info "$bias/model.safetensors"
 t_ok "info --json of a container" gives '"kind":"container".*"tensors":\[\{"name":"' info \
     "$bias/model.safetensors" --json --tensors
+for name in tokenizer.json tokenizer_config.json; do # nothing is printed before all is read
+    mkdir unread
+    cp "$demo"/*.json "$demo"/*.safetensors unread
+    rm -f "unread/$name"
+    mkdir "unread/$name"
+    bad "info without its $name" "$name: cannot open" info unread
+    bad "info --json without its $name" "$name: cannot open" info unread --json
+    rm -r unread
+done
 mkdir plain
 cp "$bias/model.safetensors" plain
 t_ok "info of a directory without config.json" gives "^kind +container$" info plain
