@@ -938,11 +938,13 @@ typedef struct fc_estimate {
 } fc_estimate;
 
 /* Does all of fc_prune's checks but the hash of every byte, and measures for a second or two, less
-   where the search is short: a pass of a part of the calibration through each kind of sublayer, the
+   where the search is short, more only where reading a block and the head, or 16 tokens through
+   them, takes longer: a pass of a part of the calibration through each kind of sublayer, the
    metric's outputs and distances and, where the model does not fit in memory, reading a part of it.
-   It needs a wave's memory, no trail. `watch` is called while it measures ("measuring"), and may
-   stop it. FC_ERR_LIMIT: `memory_limit` is too little. Of `ranks` it is told what one machine alone
-   would take. A call on the model like others, so one at a time. */
+   Of less than 64 tokens the seconds may be too many, which the range says. It needs a wave's
+   memory, no trail. `watch` is called while it measures ("measuring"), and may stop it.
+   FC_ERR_LIMIT: `memory_limit` is too little. Of `ranks` it is told what one machine alone would
+   take. A call on the model like others, so one at a time. */
 FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, fc_estimate *out,
                                        fc_error *err);
 
@@ -22734,7 +22736,7 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
 
 // ---- private to this section
 
-#define FCI_REFERENCE_SECONDS 0.1 // of measuring, at least; the least time counts
+#define FCI_REFERENCE_SECONDS 0.1 // of measuring; thrice, where that is soon; the least time counts
 
 FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const float *x, size_t rows,
                                      fci_reference_pace *pace, fc_error *err) {
@@ -22755,10 +22757,9 @@ FCI_FN fc_code fci_reference_measure(fci_engine *e, fc_metric metric, const floa
     if (!code && r.triangle.r) code = fci_triangle_seconds(e, &r.triangle, &pace->begin, err);
     if (!code) memcpy(r.rows, x, rows * d * sizeof *x);
     const double begun = fci_platform_seconds();
-    for (int i = 0;
-         !code && i < 1000 && (i < 3 || fci_platform_seconds() - begun < FCI_REFERENCE_SECONDS);
-         i++) {
+    for (int i = 0; !code && i < 1000; i++) {
         const double start = fci_platform_seconds();
+        if (i && start - begun > FCI_REFERENCE_SECONDS * (i < 3 ? 5 : 1)) break;
         code = fci_reference_finish(e, &r, err);
         const double middle = fci_platform_seconds();
         for (size_t k = 0; k < rows; k++) {
@@ -27071,6 +27072,7 @@ typedef struct fci_estimate_pace {
     bool known[FC_METRIC_COUNT];
     double disk; // of a byte, where the model does not fit in memory
     double took; // to measure
+    bool few;    // with too few tokens, as more would have taken too long
 } fci_estimate_pace;
 
 // fc_prune_estimate with a pace that others share, of one model and calibration.
@@ -27084,13 +27086,35 @@ FCI_FN void fci_estimate_free(const fc_model *m, fci_estimate_pace *pace);
 // ---- private to this section
 
 #define FCI_ESTIMATE_SECONDS 0.5 // of measuring sublayers, and of reading
-enum { FCI_ESTIMATE_TOKENS = 64 }; // at least: with fewer, loading weights is what takes the time
+#define FCI_ESTIMATE_MOST 2.0    // of measuring these, or outputs, but for the first pass
+enum {
+    FCI_ESTIMATE_FEW = 16,   // tokens of a first pass, at least
+    FCI_ESTIMATE_TOKENS = 64 // enough: with fewer, loading weights takes too much of the time
+};
 #define FCI_ESTIMATE_SHARE 0.01  // of the search that measuring sublayers may take, if that is less
 #define FCI_ESTIMATE_WORK 2.5e9  // multiplications of a first pass
 #define FCI_ESTIMATE_SURE 0.1    // by how much the measured seconds may be wrong
+#define FCI_ESTIMATE_LESS 0.4    // by how much they may be too many, of too few tokens
 #define FCI_ESTIMATE_LOADS 4.0   // how often a race computes rows between those of the trail
 
 // ---- Measuring.
+
+// Tokens of a first pass, of so many multiplications each.
+FCI_FN size_t fci_estimate_first(double work, size_t most) {
+    return (size_t)fci_min(most, fci_max(FCI_ESTIMATE_FEW, (uint64_t)(FCI_ESTIMATE_WORK / work)));
+}
+
+// Tokens of the pass after `pass`, which took `last` of `took` seconds for `tokens`; 0: no more.
+// Until there are enough tokens, only FCI_ESTIMATE_MOST ends it, then `budget`.
+FCI_FN size_t fci_estimate_next(size_t tokens, size_t most, int pass, double last, double took,
+                                double budget) {
+    const bool few = tokens < fci_min(most, FCI_ESTIMATE_TOKENS),
+               twice = few || (pass > 0 && 3 * took < budget);
+    const size_t next = twice ? (size_t)fci_min(most, 2 * (uint64_t)tokens) : tokens;
+    const double then = took + last * (double)next / (double)tokens;
+    if (then > FCI_ESTIMATE_MOST) return 0;
+    return few || pass == 0 || then < budget ? next : 0;
+}
 
 typedef struct fci_estimate_clock {
     const uint8_t *mask;
@@ -27132,50 +27156,83 @@ FCI_FN fc_code fci_estimate_pass(fci_engine *e, const fc_tokens *t, const uint8_
     return code;
 }
 
+// Reads a matrix, as it is there when it is used.
+FCI_FN fc_code fci_estimate_load(const fc_model *m, const fci_matrix *w, fci_watch *watch,
+                                 fc_error *err) {
+    const unsigned char *p = (const unsigned char *)w->data;
+    const uint64_t span = p ? fci_disk_span(w) : 0, part = (uint64_t)1 << 24;
+    fc_code code = FC_OK;
+    for (uint64_t at = 0; at < span && !code; at += part) {
+        fci_disk_read(m, p + at, fci_min(part, span - at));
+        code = fci_watch_tell(watch, 0, err);
+    }
+    return code;
+}
+
 // One sublayer of each kind that there is; the others are as fast. A first pass warms the caches.
 FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, double search,
-                                      uint8_t *kinds, double *seconds, fci_watch *watch,
+                                      uint8_t *kinds, fci_estimate_pace *pace, fci_watch *watch,
                                       fc_error *err) {
     const fc_model *m = v->engine.m;
     const size_t n = 2 * (size_t)m->hyper.n_blocks,
                  most = (size_t)fci_min(v->engine.capacity, v->n_positions);
     const double *cost = v->engine.sublayer_cost;
-    double share = 0, begun = fci_platform_seconds(), took = 0, budget = FCI_ESTIMATE_SECONDS;
+    double *seconds = pace->seconds, share = 0, took = 0, budget = FCI_ESTIMATE_SECONDS;
+    fc_code code = FC_OK;
     for (size_t k = 0; k < n; k++) {
         kinds[k] = m->present[k] && fci_search_like(m, k) == k;
         share += kinds[k] ? cost[k] : 0;
+        const fci_disk_part part = fci_disk_sublayer(m, k);
+        for (size_t i = 0; i < part.n && kinds[k] && !code; i++)
+            code = fci_estimate_load(m, part.all[i], watch, err);
     }
     const double head = (double)m->hyper.vocab * (double)m->hyper.hidden / cost[n];
-    const double few = FCI_ESTIMATE_WORK / (share * head);
-    size_t tokens = (size_t)fci_min(most, fci_max(FCI_ESTIMATE_TOKENS, (uint64_t)few));
-    for (int pass = 0; pass < 2 || took + took / pass < budget; pass++) {
+    const double begun = fci_platform_seconds();
+    size_t tokens = fci_estimate_first(share * head, most);
+    for (int pass = 0; tokens; pass++) {
         fci_estimate_clock clock = {kinds, seconds, (double)tokens, 0, 0, watch};
-        const fc_code code = fci_estimate_pass(&v->engine, t, kinds, tokens, &clock, err);
+        if (!code) code = fci_estimate_pass(&v->engine, t, kinds, tokens, &clock, err);
         if (code) return code;
+        const double before = took;
+        pace->few = tokens < fci_min(most, FCI_ESTIMATE_TOKENS);
         took = fci_platform_seconds() - begun;
         const double each = took / (double)tokens / share * search * FCI_ESTIMATE_SHARE;
         if (pass == 0 && each < budget) budget = each;
-        if (pass > 0 && 3 * took < budget) tokens = (size_t)fci_min(most, 2 * (uint64_t)tokens);
+        tokens = fci_estimate_next(tokens, most, pass, took - before, took, budget);
     }
     for (size_t k = 0; k < n; k++)
         if (m->present[k]) seconds[k] = seconds[fci_search_like(m, k)];
     return FC_OK;
 }
 
+FCI_FN int fci_estimate_head_tick(void *user, double units) {
+    (void)units;
+    return fci_watch_tell((fci_watch *)user, 0, NULL) != FC_OK;
+}
+
 FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_metric metric,
-                                   const uint8_t *none, fci_estimate_pace *pace, fc_error *err) {
+                                   const uint8_t *none, fci_estimate_pace *pace,
+                                   fci_watch *watch, fc_error *err) {
     const fc_model *m = v->engine.m;
     const double work = (double)m->hyper.vocab * (double)m->hyper.hidden;
-    const uint64_t fit = fci_min(v->engine.head_rows, v->n_positions),
-                   rows = fci_min(fci_min(fit, v->engine.capacity),
-                                  fci_max(FCI_ESTIMATE_TOKENS,
-                                          (uint64_t)(FCI_ESTIMATE_WORK / work)));
+    const size_t most = (size_t)fci_min(fci_min(v->engine.head_rows, v->n_positions),
+                                        v->engine.capacity);
     if (pace->known[metric]) return FC_OK;
-    fci_disk_read(m, m->output.data, m->output.rows * m->output.row_bytes); // as it is later
-    fc_code code = fci_estimate_pass(&v->engine, t, none, (size_t)rows, NULL, err);
-    if (!code)
-        code = fci_reference_measure(&v->engine, metric, v->engine.x, (size_t)rows,
-                                     &pace->metrics[metric], err);
+    fc_code code = fci_estimate_load(m, &m->output, watch, err);
+    const double begun = fci_platform_seconds();
+    double took = 0;
+    for (size_t rows = fci_estimate_first(work, most); rows && !code;) {
+        code = fci_estimate_pass(&v->engine, t, none, rows, NULL, err);
+        v->engine.tick = fci_estimate_head_tick;
+        v->engine.tick_user = watch;
+        if (!code)
+            code = fci_reference_measure(&v->engine, metric, v->engine.x, rows,
+                                         &pace->metrics[metric], err);
+        v->engine.tick = NULL;
+        const double before = took;
+        took = fci_platform_seconds() - begun;
+        rows = fci_estimate_next(rows, most, 1, took - before, took, 0);
+    }
     pace->known[metric] = !code;
     return code;
 }
@@ -27212,14 +27269,14 @@ FCI_FN fc_code fci_estimate_measure(fci_search_view *v, const fc_prune_desc *d, 
     uint8_t *mask = (uint8_t *)fci_alloc(&m->c, n, 1, "mask", err); // zeros: runs no sublayer
     fci_watch_begin(&watch, &d->watch, "measuring");
     fc_code code = mask ? FC_OK : FC_ERR_MEMORY;
-    if (!code) code = fci_estimate_metric(v, d->calibration, d->metric, mask, pace, err);
+    if (!code) code = fci_estimate_metric(v, d->calibration, d->metric, mask, pace, &watch, err);
     const bool head = d->evaluation || fci_reference_width(m, d->metric) != m->hyper.vocab;
     if (!code && head) // what a perplexity is made of
-        code = fci_estimate_metric(v, d->calibration, FC_METRIC_NLL, mask, pace, err);
+        code = fci_estimate_metric(v, d->calibration, FC_METRIC_NLL, mask, pace, &watch, err);
     if (!code && !pace->seconds) {
         pace->seconds = (double *)fci_alloc(&m->c, n, sizeof *pace->seconds, "seconds", err);
-        code = pace->seconds ? fci_estimate_sublayers(v, d->calibration, search, mask,
-                                                      pace->seconds, &watch, err)
+        code = pace->seconds ? fci_estimate_sublayers(v, d->calibration, search, mask, pace,
+                                                      &watch, err)
                              : FC_ERR_MEMORY;
     }
     if (!code && !fits && pace->disk <= 0) pace->disk = fci_estimate_disk(m);
@@ -27490,7 +27547,8 @@ FCI_FN void fci_estimate_end_of(const fci_search_view *v, const fc_prune_desc *d
                                 fc_estimate *out) {
     const fci_reference_pace *metric = &p->metrics[d->metric];
     const double n = (double)v->n_positions, share = *fci_estimate_end(&out->share, which),
-                 sure = which == 0 ? 0 : which == 1 ? -FCI_ESTIMATE_SURE : FCI_ESTIMATE_SURE,
+                 less = p->few ? FCI_ESTIMATE_LESS : FCI_ESTIMATE_SURE,
+                 sure = which == 0 ? 0 : which == 1 ? -less : FCI_ESTIMATE_SURE,
                  token = fci_estimate_token(v->engine.m, p);
     double scored = 0, again = 0;
     for (size_t j = 0; j < steps && j < rows.n; j++) {
@@ -38816,7 +38874,9 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_ENGINE_LOGITS
 #undef FCI_ENGINE_WORK
 #undef FCI_ENUM
+#undef FCI_ESTIMATE_LESS
 #undef FCI_ESTIMATE_LOADS
+#undef FCI_ESTIMATE_MOST
 #undef FCI_ESTIMATE_SECONDS
 #undef FCI_ESTIMATE_SHARE
 #undef FCI_ESTIMATE_SURE

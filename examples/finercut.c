@@ -1545,12 +1545,6 @@ static int check_measured(const session *s, const char *name) {
 // ---------------------------------------------------------------------------------------------
 // Things that several commands do.
 
-static int stop_where_interrupted(void *user, const fc_progress *p) {
-    (void)user;
-    (void)p;
-    return interrupted;
-}
-
 static void on_interrupt(int signal_number) {
     static const char words[] = "finercut: interrupted\n";
     interrupted = signal_number;
@@ -3010,15 +3004,23 @@ static void put_estimate(const session *s, const fc_estimate *e) {
            whose_time(s), e->measured, s->o->own ? "; what --own writes first comes on top" : "");
 }
 
+static fc_code estimate(session *s, fc_prune_desc *desc, fc_estimate *e) {
+    meter m = meter_of(s, "measuring");
+    desc->watch.progress = eval_progress;
+    desc->watch.user = &m;
+    const fc_code code = fc_prune_estimate(s->model, desc, e, &s->err);
+    clear_bar();
+    return code;
+}
+
 // What the search will take. Of one that is not dry, its own errors tell what is wrong.
 static int foresee(session *s) {
     fc_prune_desc desc = prune_desc(s);
     fc_estimate e;
-    desc.watch.progress = stop_where_interrupted;
     // is the plan of these bytes? Of several ranks, all have to come to know it
     if (s->plan && !s->o->together && verify_model(s)) return STATUS_FAILED;
     if (s->o->quiet && !s->o->dry_run) return STATUS_OK;
-    const fc_code code = fc_prune_estimate(s->model, &desc, &e, &s->err);
+    const fc_code code = estimate(s, &desc, &e);
     if (!s->o->dry_run && !code) tell_search(s, &e);
     if (!s->o->dry_run) return STATUS_OK;
     if (code) return code == FC_ERR_MISMATCH ? failed_of(s, s->o->output) : failed(s);
@@ -3046,8 +3048,7 @@ static int check_own_memory(session *s) {
         if (code) return failed(s);
     }
     fc_prune_desc desc = prune_desc(&look);
-    desc.watch.progress = stop_where_interrupted;
-    code = fc_prune_estimate(s->model, &desc, &e, &s->err);
+    code = estimate(s, &desc, &e);
     fc_tokens_free(&look.tokens);
     // others are told by the search
     return code == FC_ERR_LIMIT || code == FC_ERR_CANCELLED ? failed(s) : STATUS_OK;
@@ -3711,6 +3712,8 @@ typedef struct voice { // a model, and what it says
     fc_model *model;
     const uint8_t *mask;
     fc_text text; // the last it said
+    meter meter;
+    int shown;    // its text, on the terminal of the meter
 #ifndef FINERCUT_NO_CHAT
     fc_chat *chat;
     fc_generator *generator; // of so many positions; NULL: none yet
@@ -3722,11 +3725,18 @@ typedef struct voice { // a model, and what it says
 } voice;
 
 static int put_piece(void *user, const char *bytes, size_t n) {
-    (void)user;
+    ((voice *)user)->shown = terminal(stdout);
+    clear_bar();
     // what a model writes may not steer it
     if (terminal(stdout)) put_escaped(stdout, FC_ESCAPE_TERMINAL, bytes, n, "\n\t");
     else fwrite(bytes, 1, n, stdout);
     return fflush(stdout) != 0 || ferror(stdout);
+}
+
+static int generate_progress(void *user, const fc_progress *p) {
+    voice *v = (voice *)user;
+    if (!v->shown) meter_show(&v->meter, p, "");
+    return interrupted;
 }
 
 static void put_speed(const session *s, const fc_generated *r, int full) {
@@ -3740,7 +3750,7 @@ static void put_speed(const session *s, const fc_generated *r, int full) {
                                                                           : "");
 }
 
-static fc_generate_desc how_to_generate(const session *s, const voice *v, int aside) {
+static fc_generate_desc how_to_generate(const session *s, voice *v, int aside) {
     const options *o = s->o;
     fc_generate_desc desc = {0};
     desc.mask = v->mask;
@@ -3749,7 +3759,9 @@ static fc_generate_desc how_to_generate(const session *s, const voice *v, int as
     desc.sampling.top_p = (float)o->top_p;
     desc.sampling.seed = o->seed;
     if (!aside) desc.piece = put_piece;
-    desc.watch.progress = stop_where_interrupted;
+    desc.user = v;
+    desc.watch.progress = generate_progress;
+    desc.watch.user = v;
     return desc;
 }
 
@@ -3763,7 +3775,9 @@ static int continue_text(session *s, voice *v, const char *prompt, size_t n,
                          const fc_generate_desc *desc) {
     fc_generated result;
     fc_text_free(&v->text);
+    v->shown = 0;
     fc_code code = fc_generate(v->model, prompt, n, desc, &result, &s->err);
+    clear_bar();
     v->text = result.text;
     if (desc->piece && v->text.length) putchar('\n');
     if (ferror(stdout)) return lost_output();
@@ -4020,6 +4034,8 @@ static int speak_all(session *s, voice *v, int n, const char *said, size_t lengt
     const int width = n > 1 ? terminal_width(stdout) : 0, aside = width >= COLUMN * n;
     for (int i = 0; i < n; i++) {
         if (s->o->compare && !aside) printf("%s%s:\n", i ? "\n" : "", v[i].title);
+        v[i].meter = meter_of(s, "generating");
+        if (aside) v[i].meter.part = i, v[i].meter.parts = n;
         if (speak(s, &v[i], said, length, aside)) return STATUS_FAILED;
     }
     return aside ? put_columns(v, n, width) : STATUS_OK;

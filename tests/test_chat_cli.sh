@@ -192,6 +192,9 @@ if command -v script >/dev/null && command -v stty >/dev/null &&
     script -qec "stty cols 120; '$finercut' generate chat --chat --prompt 'And God' -n 20 \
         --compare --plan plan.json --quiet" /dev/null </dev/null >wide
     t_ok "columns" grep -q '^whole model  *| after 2 removals' wide
+    script -qec "stty cols 120; '$finercut' generate chat --chat --prompt 'And God' -n 20 \
+        --compare --plan plan.json" /dev/null </dev/null >told
+    t_ok "what is under way, for both" grep -q '\[\.\{20\}\] generating.*\[#\{10\}\.' told
     t_ok "both texts in a line" grep -q '^[^|]*[a-z][^|]* | [^|]*[a-z]' wide
     script -qec "stty cols 90; '$finercut' generate chat --chat --prompt 'And God' -n 20 \
         --compare --plan plan.json --quiet" /dev/null </dev/null >narrow

@@ -231,6 +231,28 @@ static void test_memory(void) {
     T_OK(spacing > 1, "some limit left no trail at every sublayer");
 }
 
+// ---- How much is measured. Seconds here are no clock's.
+
+static void test_passes(void) {
+    T_OK(fci_estimate_first(1e9, 1000) == 16 && fci_estimate_first(1e8, 1000) == 25 &&
+             fci_estimate_first(1e9, 3) == 3 && fci_estimate_first(1, 1000) == 1000,
+         "first passes");
+    double took = 0;
+    size_t tokens = 16, passes = 0;
+    for (int pass = 0; tokens; pass++, passes++) { // a slow machine: a token takes 0.04 s
+        const double last = 0.04 * (double)tokens;
+        took += last;
+        tokens = fci_estimate_next(tokens, 1000, pass, last, took, 0.5);
+    }
+    T_OK(passes == 2 && took < 2, "%d passes of %g s", (int)passes, took);
+    T_OK(fci_estimate_next(16, 1000, 0, 30, 30, 0.5) == 0, "one pass of 30 s is enough");
+    T_OK(fci_estimate_next(16, 1000, 2, 0.1, 0.2, 0) == 32, "more tokens, whatever the budget");
+    T_OK(fci_estimate_next(48, 50, 2, 0.1, 0.2, 0) == 50, "no more than there are");
+    T_OK(fci_estimate_next(64, 1000, 0, 0.4, 0.4, 0.1) == 64, "a second pass");
+    T_OK(fci_estimate_next(64, 1000, 1, 0.4, 0.5, 0.5) == 0, "the budget");
+    T_OK(fci_estimate_next(64, 1000, 1, 0.01, 0.02, 0.5) == 128, "fast: twice as many");
+}
+
 // ---- What is refused, and failures.
 
 static void test_refused(void) {
@@ -289,6 +311,7 @@ int main(void) {
     test_shapes();
     test_until();
     test_memory();
+    test_passes();
     test_refused();
     return t_end("test_estimate");
 }

@@ -30,6 +30,14 @@ t_ok "--quiet" dry 0 --quiet
 t_ok "says what was asked for, alone" sh -c 'grep -q "^time " out && test ! -s err'
 t_ok "a pipe" sh -c '"$1" prune "$2" --tokens tokens.json --dry-run | grep -q "^time "' sh \
     "$finercut" "$model"
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
+    script -qec "'$finercut' prune '$model' --tokens tokens.json --dry-run" /dev/null </dev/null |
+        cat >told
+    t_ok "a terminal is told at once" grep -q '\[\.*\] measuring' told
+    rm told
+else
+    t_skip "a terminal" "no script(1)"
+fi
 t_ok "--own writes nothing" t_run 0 prune "$model" --own 64 --length 16 --dry-run
 t_ok "of so many tokens" grep -q "^steps .* 64 tokens" out
 t_ok "still nothing is written" only
