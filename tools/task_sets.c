@@ -1,7 +1,7 @@
 /* Tasks after the removal of given sets of sublayers, a line a set: what a study would have asked
    with --task, of sets that it has. tools/predict_tasks.py calls it.
    Build: cc -O2 tools/task_sets.c -o build/task_sets -lm -pthread
-   Run: build/task_sets MODEL LIMIT TASK.jsonl... <SETS     (attn.6-7,ffn.9; an empty line: whole) */
+   Run: build/task_sets MODEL LIMIT TASK.jsonl... <SETS  (attn.6-7,ffn.9; an empty line: whole) */
 #define FINERCUT_IMPLEMENTATION
 #include "../finercut.h"
 
