@@ -953,8 +953,8 @@ FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, f
    tokenised once, cut into at most `samples` sequences of `length` tokens from the start. Fewer
    whole sequences are taken where the text is short; a text shorter than one sequence gives one
    short sequence; an empty one is an error, and so is, here and where windows are cut, what is no
-   text: NUL bytes, a Git LFS pointer, a page of HTML, an archive. A byte order mark at its start is
-   not part of it. */
+   text: NUL bytes, an archive, a Git LFS pointer. A byte order mark at its start is not part of
+   it. */
 FINERCUT_API fc_code fc_calibration_cut(const fc_tokenizer *t, const char *text,
                                         size_t length_bytes,
                                         uint32_t samples, uint32_t length, fc_tokens *out,
@@ -4502,7 +4502,8 @@ FCI_FN const char *fci_alien_name(const void *data, uint64_t size, bool prose) {
         const struct fci_file_alien *a = &fci_file_aliens[i];
         const size_t at = a->at ? a->at : begin;
         if (prose && a->end && !fci_ends(fci_sn(p, end), a->end)) continue;
-        if (size >= at && fci_begins(fci_sn(p + at, (size_t)size - at), a->magic)) return a->what;
+        if (size < at || !fci_begins(fci_sn(p + at, (size_t)size - at), a->magic)) continue;
+        if (!prose || !a->at || memchr(p, 0, (size_t)size)) return a->what; // "mustard" is no tar
     }
     return NULL;
 }
@@ -20140,10 +20141,12 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
 
 #ifndef FINERCUT_NO_TOKENIZER
 FCI_FN fc_code fci_tokens_prose(const char *text, size_t n, fc_error *err) {
-    const char *alien = fci_alien_name(text, n, true),
-               *nul = n ? (const char *)memchr(text, 0, n) : NULL;
+    const char *nul = n ? (const char *)memchr(text, 0, n) : NULL;
+    const fc_code code = nul ? FC_ERR_FORMAT : fci_tokenizer_utf8(text, n, err);
+    const bool prose = !code && !fci_begins(fci_sn(text, n), "version https://git-lfs");
+    const char *alien = prose ? NULL : fci_alien_name(text, n, true);
     if (alien) return fci_fail(err, FC_ERR_FORMAT, 0, "text: expected UTF-8, got %s", alien);
-    if (!nul) return fci_tokenizer_utf8(text, n, err);
+    if (!nul) return code;
     return fci_fail(err, FC_ERR_FORMAT, (uint64_t)(nul - text),
                     "text: expected UTF-8, got a NUL byte at %llu: it is UTF-16, which iconv "
                     "converts, or no text", (unsigned long long)(nul - text));

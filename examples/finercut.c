@@ -1797,12 +1797,21 @@ static int begins_with_object(const fc_text *t) {
     return end > i + 1 && t->bytes[i] == '{' && t->bytes[end - 1] == '}';
 }
 
-static int looks_like_json(const fc_text *t) {
-    const size_t first = past_blanks(t, 0);
-    if (first == t->length || (t->bytes[first] != '{' && t->bytes[first] != '[')) return 0;
-    const size_t i = past_blanks(t, first + 1);
-    return i == t->length || (t->bytes[i] && strchr(t->bytes[first] == '{' ? "\"}" : "\"[{]",
-                                                    t->bytes[i]) != NULL);
+// What a text looks like, as far as its ends tell; NULL: prose.
+static const char *looks_like(const fc_text *t) {
+    static const char *const pages[] = {"<!DOCTYPE", "<!doctype", "<html", "<HTML"};
+    const size_t first = past_blanks(t, 0), next = past_blanks(t, first + 1);
+    const char *b = t->bytes;
+    size_t end = t->length;
+    while (end > first && b[end - 1] && strchr(" \t\r\n", b[end - 1])) end--;
+    if (end < first + 2) return NULL;
+    for (size_t i = 0; i < sizeof pages / sizeof *pages && b[end - 1] == '>'; i++)
+        if (strncmp(b + first, pages[i], strlen(pages[i])) == 0)
+            return "HTML, which is taken as prose: tags and all";
+    const char *then = b[first] == '{' ? "\"}" : "\"[{]";
+    if (b[first] != '{' && (b[first] != '[' || b[end - 1] != ']')) return NULL;
+    return b[next] && strchr(then, b[next]) ? "JSON, which is taken as prose: braces, keys and all"
+                                            : NULL;
 }
 
 static int check_marks(const char *name, const char *text, size_t n) {
@@ -1891,8 +1900,7 @@ static int read_source(session *s, fc_text *file, fc_tokens *chats) {
     if (what && path != o->measured) // which may be another kind of file
         return fail("%s: %s: expected lines of JSON objects (FILE.jsonl), got other text", name,
                     what);
-    if (looks_like_json(file))
-        note(s, "%s: it looks like JSON, which is taken as prose: braces, keys and all", name);
+    if (looks_like(file)) note(s, "%s: it looks like %s", name, looks_like(file));
     return STATUS_OK;
 }
 

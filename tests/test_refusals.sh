@@ -268,28 +268,45 @@ t_ok "a hash of it" hash p.json
 t_ok "the same calibration" [ "$(hash p.json)" = "$(hash plain.json)" ]
 
 # ---- files of another kind in the place of texts, tokens and tasks
-refused() { # WORDS
+prose="prune $demo --remove 1 -o p2.json --text alien
+eval $demo --text alien
+heal $demo --plan plain.json -o h.safetensors --text alien
+study $demo --quiet --text plain.txt -o study --eval alien"
+json="eval $demo --tokens alien
+eval $demo --text alien.jsonl --field text
+eval $demo --task choices=alien.jsonl"
+refused() { # WORDS RUNS
     cp alien alien.jsonl
-    for run in "prune $demo --remove 1 -o p2.json --text alien" "eval $demo --tokens alien" \
-        "eval $demo --text alien" "eval $demo --text alien.jsonl --field text" \
-        "heal $demo --plan plain.json -o h.safetensors --text alien" \
-        "study $demo --quiet --text plain.txt -o study --eval alien" \
-        "eval $demo --task choices=alien.jsonl"; do
+    echo "$2" | while read -r run; do
         says 1 "alien.*: expected .*, got $1" $run || return 1
     done
 }
+alien() { # BYTES END
+    { printf "$1" && seq 200 && printf "$2"; } >alien
+}
 while read -r bytes end words; do
-    { printf "$bytes" && seq 200 && printf "$end"; } >alien
-    t_ok "$words as a text" refused "$words"
+    alien "$bytes" "$end"
+    t_ok "$words as a text" refused "$words" "$prose"
+    t_ok "$words as JSON" refused "$words" "$json"
 done <<'KINDS'
 version\040https://git-lfs.github.com/spec/v1\noid\040sha256:00\n 7 a Git LFS pointer
-<!DOCTYPE\040html>\n </html>\n an HTML page
-<html>\n </html>\n an HTML page
 PK\003\004\024\000\000\000\010\010 \n a zip archive
 \037\213\010\000\000\000\000\000 \n a gzip archive
-PAR1\025\004\025 PAR1 a Parquet file
-%%PDF-1.7\n %%%%EOF\n a PDF file
+PAR1\025\000\025 PAR1 a Parquet file
+%%PDF-1.7\n%%\342\343\317\323\n %%%%EOF\n a PDF file
 KINDS
+for begin in '<!DOCTYPE html>' '<html>'; do
+    alien "$begin" '</html>\n'
+    t_ok "$begin as prose" prune 0 "note: alien: it looks like HTML" alien
+    t_ok "$begin as JSON" refused "an HTML page" "$json"
+done
+alien '%%PDF-1.7\n' '%%%%EOF\n'
+t_ok "what a PDF file says, as prose" prune 0 "" alien
+t_ok "as JSON" refused "a PDF file" "$json"
+{ cat plain.txt plain.txt | head -c 256 && printf 'mustard\n'; } >mustard.txt
+t_ok "a word that archives have, too" prune 0 "" mustard.txt
+printf '{"text": "%smustard"}\n' "$(head -c 246 mustard.txt | tr '\n' ' ')" >mustard.jsonl
+t_ok "in a field" says 0 "" eval "$demo" --text mustard.jsonl --field text
 while read -r begin; do
     { printf '%s: so it begins. ' "$begin" && cat plain.txt; } >mention.txt
     t_ok "prose that begins with $begin" prune 0 "" mention.txt
