@@ -28,7 +28,7 @@ static void fuzz_use(const fc_container *c) {
     }
 }
 
-static int fuzz_container(const uint8_t *data, size_t size) {
+T_FN int fuzz_container(const uint8_t *data, size_t size) {
     for (int map = 0; map < 2; map++) {
         memory m;
         fc_error err;

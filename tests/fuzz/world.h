@@ -620,7 +620,7 @@ static void fuzz_change(fuzz_world *w, fuzz_input *in) {
 }
 
 // The world of an input; its last bytes are the changes, at most 24.
-static fuzz_world *fuzz_world_make(fuzz_input *in) {
+T_FN fuzz_world *fuzz_world_make(fuzz_input *in) {
     static fuzz_world w;
     fuzz_world_copy(&w, fuzz_base_open(fuzz_below(in, FUZZ_N_BASES))->world);
     return &w;
@@ -647,7 +647,7 @@ T_FN void fuzz_world_tokenizer(fuzz_world *w, size_t which) {
     fuzz_json_put(&w->generation, 0, 0, generation, sizeof generation - 1);
 }
 
-static void fuzz_world_change(fuzz_world *w, fuzz_input *in) {
+T_FN void fuzz_world_change(fuzz_world *w, fuzz_input *in) {
     for (int i = 0; i < 24 && in->n; i++) fuzz_change(w, in);
     if (w->unfit) fuzz_fit(w);
     fuzz_write(w);
