@@ -91,6 +91,12 @@ static void tiny_llama(tiny *t, int blocks, int hidden, int heads, int kv, int v
     tiny_random(t, 0.5);
 }
 
+// The model's settings name tokens that start and end a text.
+static void tiny_ends(tiny *t) {
+    static const char ends[] = ",\"bos_token_id\":1,\"eos_token_id\":2}";
+    memcpy(t->config + strlen(t->config) - 1, ends, sizeof ends);
+}
+
 // Files and allocations are the world's. Numbers that change later are not seen.
 static fc_model *tiny_open(tiny *t, uint64_t memory_limit, uint32_t threads, fc_error *err) {
     const size_t n = t->n_header + 1, padded = (n + 7) / 8 * 8;
@@ -118,7 +124,7 @@ static fc_model *tiny_open(tiny *t, uint64_t memory_limit, uint32_t threads, fc_
 }
 
 static void tiny_end(tiny *t) {
-    (void)tiny_llama, (void)tiny_find, (void)tiny_open; // used or not
+    (void)tiny_llama, (void)tiny_find, (void)tiny_ends, (void)tiny_open; // used or not
     free(t->file);
     free(t->data);
 }
