@@ -10,6 +10,7 @@ for name in ${FUZZERS:-}; do
     case $name in # inputs that are lists of changes, and parsers whose least input is longer
     fuzz_bind | fuzz_export | fuzz_healed | fuzz_run | fuzz_search) longest=96 ;;
     fuzz_config | fuzz_plan | fuzz_tokenizer) longest=4096 ;;
+    fuzz_lines) longest=1024 ;;
     esac
     [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && seeds="$seeds tests/fuzz/corpus/${name#fuzz_}"
     [ -f "tests/fuzz/$name.dict" ] && seeds="$seeds -dict=tests/fuzz/$name.dict"

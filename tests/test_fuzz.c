@@ -8,6 +8,7 @@
 #include "fuzz/fuzz_healed.c"
 #include "fuzz/fuzz_index.c"
 #include "fuzz/fuzz_json.c"
+#include "fuzz/fuzz_lines.c"
 #include "fuzz/fuzz_plan.c"
 #include "fuzz/fuzz_run.c"
 #include "fuzz/fuzz_safetensors.c"
@@ -53,6 +54,7 @@ int main(int argc, char **argv) { // [TARGET FILE]: one file alone, named as it 
         {"healed", fuzz_healed, 0},
         {"index", fuzz_index, 0},
         {"json", fuzz_json, 0},
+        {"lines", fuzz_lines, 0},
         {"plan", fuzz_plan, 0},
         {"run", fuzz_run, 0},
         {"safetensors", fuzz_safetensors, 0},
@@ -75,6 +77,7 @@ int main(int argc, char **argv) { // [TARGET FILE]: one file alone, named as it 
     bind_close();
     config_end();
     healed_end();
+    lines_end();
     fuzz_world_forget();
     fuzz_drop_all();
     return t_end("test_fuzz");

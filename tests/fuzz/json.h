@@ -16,6 +16,9 @@ typedef struct fuzz_span {
 #define FUZZ_SPANS 4096
 
 static const char *const fuzz_words[] = { // names and values that settings know
+#ifdef FUZZ_WORDS // a target's own
+    FUZZ_WORDS
+#else
     "model_type", "architectures", "hidden_size", "intermediate_size", "num_hidden_layers",
     "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size",
     "max_position_embeddings", "rms_norm_eps", "layer_norm_eps", "rope_theta",
@@ -47,7 +50,9 @@ static const char *const fuzz_words[] = { // names and values that settings know
     "special", "lstrip", "rstrip", "normalized", "single_word", "auto_map", "unk_token", "merges",
     "vocab", "model", "decoder", "normalizer", "pre_tokenizer", "post_processor", "Split", "Fuse",
     "ByteLevel", "Metaspace", "Sequence", "Strip", "ByteFallback", "TemplateProcessing", "BPE",
-    "add_prefix_space", "byte_fallback", "ignore_merges", "Isolated", "Regex", "String", "[]"};
+    "add_prefix_space", "byte_fallback", "ignore_merges", "Isolated", "Regex", "String", "[]"
+#endif
+};
 #define FUZZ_N_WORDS (sizeof fuzz_words / sizeof *fuzz_words)
 
 static size_t fuzz_json_string(const fuzz_text *t, size_t i) { // from one quote to behind the other
@@ -165,6 +170,36 @@ static void fuzz_json_edit(fuzz_text *t, fuzz_input *in) {
         fuzz_json_put(t, s[i].from, s[i].to, value, k);
         break;
     default: fuzz_json_nudge(t, &s[i], (int)fuzz_byte(in) - 128); break;
+    }
+}
+
+// What few texts have: a value in many brackets, a long string, bytes and escapes in a string.
+T_FN void fuzz_json_odd(fuzz_text *t, fuzz_input *in) {
+    static const char *const pieces[] = {
+        "\\u0000", "\\ud83d\\ude00", "\\ud83d", "\\ude00", "\xff", "\xc0\x80", "\xed\xa0\x80",
+        "\xf4\x90\x80\x80", "\xe2\x98", "\xf0\x9f\x98\x80", "\\\"", "\\x", "\t", "\n", "\r\n",
+        "\\n", "\xef\xbb\xbf", "\xe2\x80\xa8", "\xc2\xa0", "\\u0301", "{}", " ", "\"", "\\"};
+    static fuzz_span s[FUZZ_SPANS];
+    static char value[1024];
+    size_t n = fuzz_json_spans(t, s), i = fuzz_below(in, n), k = 1 + fuzz_byte(in) % 160;
+    if (!n) return;
+    switch (fuzz_byte(in) % 4) {
+    case 0:
+        memset(value, '[', k);
+        memset(value + 160, ']', k);
+        fuzz_json_put(t, s[i].to, s[i].to, value + 160, k);
+        fuzz_json_put(t, s[i].from, s[i].from, value, k);
+        break;
+    case 1:
+        memset(value, 'a', sizeof value);
+        value[0] = value[6 * k] = '"';
+        fuzz_json_put(t, s[i].from, s[i].to, value, 6 * k + 1);
+        break;
+    default: // behind the first byte of a value, or anywhere
+        i = k % 2 ? s[i].from + 1 : fuzz_below(in, t->n);
+        k = fuzz_below(in, sizeof pieces / sizeof *pieces);
+        fuzz_json_put(t, i, i, pieces[k], strlen(pieces[k]));
+        break;
     }
 }
 #endif

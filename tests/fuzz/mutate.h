@@ -1,5 +1,5 @@
-// libFuzzer's mutator for inputs that are JSON behind `FUZZ_SKIP` bytes: every other time a member
-// or a value changes, else bytes do. Include in a target, after FUZZ_SKIP.
+// libFuzzer's mutator for inputs that are JSON, or lines of it, behind `FUZZ_SKIP` bytes: every
+// other time a member or a value changes, else bytes do. Include in a target, after FUZZ_SKIP.
 #ifndef FUZZ_REPLAY
 #include "json.h"
 
@@ -17,7 +17,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     }
     t.n = 0;
     fuzz_json_put(&t, 0, 0, (const char *)data + FUZZ_SKIP, size - FUZZ_SKIP);
-    fuzz_json_edit(&t, &in);
+    if (bytes[sizeof bytes - 1] % 4) fuzz_json_edit(&t, &in);
+    else fuzz_json_odd(&t, &in);
     if (t.n == 0 || FUZZ_SKIP + t.n > max_size) return LLVMFuzzerMutate(data, size, max_size);
     memcpy(data + FUZZ_SKIP, t.p, t.n);
     return FUZZ_SKIP + t.n;
