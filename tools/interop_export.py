@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Loads what `finercut export` writes with the programs it is written for (make interop).
 
-    python tools/interop_export.py [DIRECTORY...]
+    python tools/interop_export.py [MODEL [HEALED.safetensors...]...]
 
 Needs numpy, safetensors, gguf, tokenizers; transformers and torch where they are installed.
 
 FINERCUT is the program, FINERCUT_SHARED the folder with golden cases of all architectures,
 FINERCUT_SMOLLM2_GGUF, FINERCUT_SMOLLM2_HF and FINERCUT_GEMMA3_GGUF real models, FINERCUT_LLAMA a
-folder with llama.cpp's llama-perplexity (and llama-simple, for greedy continuations). Plans are
+folder with llama.cpp's llama-perplexity (and llama-simple, for greedy continuations); without it
+the package llama_cpp does, where it is installed. Plans are
 written by hand, so that attention-only, FFN-only and empty blocks all occur, the first and the last
-block among them. Logits of every export in the other program are compared with those of
-`finercut logits --plan` on the model that was exported, and for one plan that a search made, its
-distance.
+block among them; at 25 % the model is healed, too. Logits of every export in the other program are
+compared with those of `finercut logits --plan`, or `--heal`, on the model that was exported, and
+for one plan that a search made, its distance. With files of `finercut heal` behind a model its
+exports by each, and without healing by the same removals, are compared instead.
 """
 import hashlib
 import json
@@ -23,6 +25,7 @@ import tempfile
 
 import gguf
 import numpy as np
+import safetensors
 
 from common import ROOT, SHARED, attempt, check, end, finercut, skip
 
@@ -35,6 +38,11 @@ try:
     transformers.utils.logging.disable_progress_bar()
 except ImportError:
     transformers = None
+
+try:
+    import llama_cpp
+except ImportError:
+    llama_cpp = None
 
 
 # What a search (js, 2 x 128 tokens of WikiText-2) removes from SmolLM2, so that its output stays a
@@ -124,9 +132,16 @@ def refused(error):
     return any(why in str(error) for why in ("use gguf-masked", "GGUF cannot say", "format gguf"))
 
 
-def check_hf(what, model, form, out, tokens, expected, work):
-    finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work),
-             "--format", form, "-o", out)
+def healed_names(cut):
+    """Of what `cut` says to export: the tensors that healing changed."""
+    if cut[0] != "--heal":
+        return set()
+    with safetensors.safe_open(cut[1], "np") as f:
+        return set(f.keys())
+
+
+def check_hf(what, model, form, out, tokens, expected, work, cut):
+    finercut("export", model, *cut, "--format", form, "-o", out)
     own = logits(out, tokens, work)
     if os.path.isfile(model):  # rows of q and k are in another order there
         difference = float(np.abs(own - expected).max())
@@ -134,7 +149,7 @@ def check_hf(what, model, form, out, tokens, expected, work):
     else:
         check(f"{what}: read back", np.array_equal(own, expected), np.abs(own - expected).max())
         before, after = tensors(model), tensors(out)
-        changed = [k for k in after if after[k] != before.get(k)]
+        changed = [k for k in after if after[k] != before.get(k) and k not in healed_names(cut)]
         check(f"{what}: kept bytes", not changed if form == "hf"
               else all(after[k][0] == before[k][0] for k in changed), changed[:3])
     if transformers is None:
@@ -162,11 +177,9 @@ def check_there_and_back(what, model, tokens, work):
                 return skip(what, str(error).split(": ", 2)[-1])
             return check(what, False, error)
         n = write_plan(whole, os.path.join(folder, "plan.json"))
-        with open(os.path.join(folder, "steps"), "w") as f:
-            f.write(str(n // 2))
-        expected = logits(whole, tokens, folder, "--plan", os.path.join(folder, "plan.json"),
-                          "--remove", str(n // 2))
-        check_hf(what, whole, "hf", out, tokens, expected, folder)
+        cut = ["--plan", os.path.join(folder, "plan.json"), "--remove", str(n // 2)]
+        expected = logits(whole, tokens, folder, *cut)
+        check_hf(what, whole, "hf", out, tokens, expected, folder, cut)
 
 
 def divergence(p, q):
@@ -199,58 +212,94 @@ def check_distance(what, model, tokens, work):
               f"expected {score:.9g}, got {found:.9g}")
 
 
-def work_steps(work):
-    with open(os.path.join(work, "steps")) as f:
-        return ["--remove", f.read()]
+def healed_blocks(model, cut):
+    """Whether healed matrices are written in a GGUF file's own narrower types."""
+    return cut[0] == "--heal" and os.path.isfile(model)
 
 
-def check_gguf(what, model, form, out, tokens, expected, work, *more):
+def check_gguf(what, model, form, out, tokens, expected, work, cut, *more):
     try:
-        finercut("export", model, "--plan", os.path.join(work, "plan.json"), *work_steps(work),
-                 "--format", form, "-o", out, *more)
+        finercut("export", model, *cut, "--format", form, "-o", out, *more)
     except RuntimeError as error:
         if refused(error):
             return skip(what, str(error).split(": ", 2)[-1])
         raise
     own = logits(out, tokens, work)
     difference = float(np.abs(own - expected).max())
-    check(f"{what}: read back", difference < (2e-4 if not more else 2), difference)  # Q8_0 rounds
+    rounds = more or healed_blocks(model, cut)  # Q8_0, or f16 that becomes the model's own type
+    check(f"{what}: read back", difference < (2e-4 if not rounds else 2), difference)
     names = [t.name for t in gguf.GGUFReader(out).tensors]
     check(f"{what}: gguf package", len(names) == len(set(names)) > 0, names[:3])
 
 
-def check_model(name, model, work, shares=(0, 10, 25, 50)):
-    n = write_plan(model, os.path.join(work, "plan.json"))
+def random_tokens_of(model):
     vocabulary = json.loads(finercut("info", model, "--json"))["vocab_size"]
-    tokens = [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, 24)]
-    gguf_input = os.path.isfile(model)
+    return [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, 24)]
+
+
+def check_forms(name, model, tokens, work, cut):
+    """All forms of what `cut` leaves; returns the logits expected of them."""
+    expected = logits(model, tokens, work, *cut)
+    for form in ("hf", "hf-masked", "gguf", "gguf-masked"):
+        what = name.replace("FORM", form)
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "out.gguf" if "gguf" in form else "out")
+            try:
+                (check_gguf if "gguf" in form else check_hf)(what, model, form, out, tokens,
+                                                             expected, work, cut)
+                if "gguf" in form and os.path.isfile(model) and os.path.exists(out):
+                    check_bytes(what, model, out, cut)
+                if "gguf" in form and os.path.exists(out) and tokens_text(model):
+                    source = (out,) if healed_blocks(model, cut) else (model, *cut)
+                    check_llama(what, model, out, source, work)
+                    check_greedy(what, out, source, work)
+            except Exception as error:
+                check(what, False, f"{type(error).__name__}: {error}")
+    return expected
+
+
+def check_model(name, model, work, shares=(0, 10, 25, 50)):
+    plan = os.path.join(work, "plan.json")
+    n = write_plan(model, plan)
+    tokens = random_tokens_of(model)
     for share in shares:
         steps = 2 * n * share // 100
         if share and not steps:
             continue
-        with open(os.path.join(work, "steps"), "w") as f:
-            f.write(str(steps))
-        expected = logits(model, tokens, work, "--plan", os.path.join(work, "plan.json"),
-                          "--remove", str(steps))
-        for form in ("hf", "hf-masked", "gguf", "gguf-masked"):
-            what = f"{name} {form} {share} %"
-            with tempfile.TemporaryDirectory() as folder:
-                out = os.path.join(folder, "out.gguf" if "gguf" in form else "out")
-                try:
-                    (check_gguf if "gguf" in form else check_hf)(what, model, form, out, tokens,
-                                                                 expected, work)
-                    if "gguf" in form and gguf_input and os.path.exists(out):
-                        check_bytes(what, model, out)
-                    if "gguf" in form and LLAMA and os.path.exists(out) and tokens_text(model):
-                        check_llama(what, model, out, steps, work)
-                        check_greedy(what, model, out, steps, work)
-                except Exception as error:
-                    check(what, False, f"{type(error).__name__}: {error}")
-        if share == 25 and not gguf_input:
-            more_of_directories(name, model, tokens, steps, expected, work)
+        cut = ["--plan", plan, "--remove", str(steps)]
+        expected = check_forms(f"{name} FORM {share} %", model, tokens, work, cut)
+        if share == 25:
+            check_forms(f"{name} FORM {share} %, healed", model, tokens, work,
+                        ["--heal", healed_by_few(model, cut, work)])
+        if share == 25 and not os.path.isfile(model):
+            more_of_directories(name, model, tokens, steps, expected, work, cut)
 
 
-def more_of_directories(name, model, tokens, steps, expected, work):
+def healed_by_few(model, cut, work):
+    """Healed by few random tokens, which changes weights, and that is all it is to do."""
+    vocabulary = json.loads(finercut("info", model, "--json"))["vocab_size"]
+    ids = np.random.default_rng(2).integers(0, vocabulary, (32, 24)).tolist()
+    path, out = os.path.join(work, "heal.json"), os.path.join(work, "healed.safetensors")
+    with open(path, "w") as f:
+        json.dump(ids, f)
+    finercut("heal", model, *cut, "--tokens", path, "--own", "0", "--quiet", "--force", "-o", out)
+    check(f"{model}: healed", healed_names(["--heal", out]), "nothing changed")
+    return out
+
+
+def check_healed(name, model, files, work):
+    """Exports by files that healed a model, each behind what was removed there, as it was."""
+    tokens = random_tokens_of(model)
+    for healed in files:
+        with safetensors.safe_open(healed, "np") as f:
+            removed = f.metadata()["finercut.removed"].split(",")
+        plan = os.path.join(work, "plan.json")
+        write_plan(model, plan, removed)
+        for what, cut in (("removed", ["--plan", plan]), ("removed, healed", ["--heal", healed])):
+            check_forms(f"{name} FORM {len(removed)} {what}", model, tokens, work, cut)
+
+
+def more_of_directories(name, model, tokens, steps, expected, work, cut):
     try:
         check_there_and_back(f"{name} from GGUF", model, tokens, work)
         if transformers and os.path.getsize(os.path.join(model, "config.json")) and steps < 12:
@@ -261,22 +310,21 @@ def more_of_directories(name, model, tokens, steps, expected, work):
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 out = os.path.join(folder, "out.gguf")
-                check_gguf(what, model, "gguf-masked", out, tokens, expected, work,
+                check_gguf(what, model, "gguf-masked", out, tokens, expected, work, cut,
                            "--type", of_type)
-                if LLAMA:
-                    check_llama(what, model, out, steps, work)
+                check_llama(what, model, out, (model, *cut), work)
     except Exception as error:
         check(name, False, f"{type(error).__name__}: {error}")
 
 
-def check_bytes(what, model, out):
-    """No kept tensor's bytes change: what is not in the input by its hash is zero or a stub of
-    zeros."""
+def check_bytes(what, model, out, cut):
+    """No kept tensor's bytes change: what is not in the input by its hash is healed, zero or a stub
+    of zeros."""
     before = {v for v in tensors(model).values()}
     changed = [t.name for t in gguf.GGUFReader(out).tensors
                if (t.tensor_type, hashlib.sha256(t.data.tobytes()).hexdigest()) not in before
                and t.data.tobytes().strip(b"\0")]
-    check(f"{what}: kept bytes", not changed, changed[:3])
+    check(f"{what}: kept bytes", len(changed) <= len(healed_names(cut)), changed[:3])
 
 
 # ---------------------------------------------------------------------------------------- llama.cpp
@@ -285,52 +333,77 @@ def tokens_text(model):
     return os.path.isfile(model) or os.path.exists(os.path.join(model, "tokenizer.json"))
 
 
-def check_llama(what, model, out, steps, work, context=128, chunks=4):
-    """llama-perplexity's figure (the second half of each window counts) against the same from
-    finercut's logits."""
-    text = os.path.join(ROOT, "examples", "demo", "heldout.txt")
-    found = None
+def perplexity_there(out, text, context, chunks):
+    """By llama-perplexity; an error is its log, None that its end was lost each time."""
     for _ in range(20):  # its log often loses its last lines
-        if found:
-            break
         done = subprocess.run([os.path.join(LLAMA, "llama-perplexity"), "-m", out, "-f", text,
                                "-c", str(context), "-b", str(context), "--chunks", str(chunks),
                                "-t", "1"], capture_output=True, text=True)
-        found = found or re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
-    if not found and done.returncode == 0:
-        return skip(f"{what}: llama.cpp", "llama-perplexity lost the end of its log every time")
-    if not found:
-        return check(f"{what}: llama.cpp", False, (done.stdout + done.stderr)[-400:])
+        found = re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
+        if found:
+            return float(found.group(1))
+    if done.returncode:
+        raise RuntimeError((done.stdout + done.stderr)[-400:])
+    return None
+
+
+def rows_there(out, windows):
+    """Logits of each window by the package llama_cpp."""
+    model = llama_cpp.Llama(out, n_ctx=len(windows[0]), n_batch=len(windows[0]), n_threads=1,
+                            n_threads_batch=1, logits_all=True, verbose=False)
+    for window in windows:
+        model.reset()
+        model.eval(window)
+        yield model.scores[:len(window)].astype(np.float64)
+    model.close()
+
+
+def perplexity_of(rows, windows):
+    """Of the second half of each window."""
+    nll = []
+    for ids, of_window in zip(windows, rows):
+        for i in range(len(ids) // 2, len(ids) - 1):
+            row = of_window[i] - of_window[i].max()
+            nll.append(np.log(np.exp(row).sum()) - row[ids[i + 1]])
+    return float(np.exp(np.mean(nll)))
+
+
+def check_llama(what, model, out, source, work, context=128, chunks=4):
+    """llama.cpp's perplexity (the second half of each window counts) against the same from
+    finercut's logits of the source."""
+    if not LLAMA and not llama_cpp:
+        return
+    text = os.path.join(ROOT, "examples", "demo", "heldout.txt")
     ids = json.loads(finercut("tokenize", model, "--text", text))
     bos = json.loads(finercut("tokenize", model, "--text", text, "--special"))
-    nll = []
+    windows = []
     for c in range(chunks):
-        window = (bos if len(bos) > len(ids) else ids)[c * context:(c + 1) * context]
+        windows.append((bos if len(bos) > len(ids) else ids)[c * context:(c + 1) * context])
         if len(bos) > len(ids):
-            window[0] = bos[0]
-        rows = logits(model, window, work, "--plan", os.path.join(work, "plan.json"),
-                      "--remove", str(steps)).astype(np.float64)
-        for i in range(context // 2, context - 1):
-            row = rows[i] - rows[i].max()
-            nll.append(np.log(np.exp(row).sum()) - row[window[i + 1]])
-    ours, theirs = float(np.exp(np.mean(nll))), float(found.group(1))
-    print(f"{what}: perplexity by finercut {ours:.4f}, by llama.cpp {theirs:.4f}; "
-          f"{os.path.getsize(out)} bytes")
+            windows[-1][0] = bos[0]
+    theirs = (perplexity_there(out, text, context, chunks) if LLAMA
+              else perplexity_of(rows_there(out, windows), windows))
+    if theirs is None:
+        return skip(f"{what}: llama.cpp", "llama-perplexity lost the end of its log every time")
+    ours = perplexity_of((logits(source[0], ids, work, *source[1:]).astype(np.float64)
+                          for ids in windows), windows)
+    print(f"{what}: perplexity by finercut {ours:.4f}, by llama.cpp {theirs:.4f} "
+          f"({100 * (theirs / ours - 1):+.3f} %); {os.path.getsize(out)} bytes", flush=True)
     # there llama.cpp rounds activations to 8 bits
     quantised = "q4" in str(model).lower() or "gemma" in str(model) or "q8_0" in what
     check(f"{what}: llama-perplexity", abs(theirs / ours - 1) < (0.01 if quantised else 0.005),
           f"expected {ours:.4f}, got {theirs:.4f}")
 
 
-def check_greedy(what, model, out, steps, work, n=64):
+def check_greedy(what, out, source, work, n=64):
     """The text that llama.cpp continues greedily with, where no two tokens are too close for that
     to mean anything."""
     program = os.path.join(LLAMA, "llama-simple")
-    if not os.path.exists(program):
+    if not LLAMA or not os.path.exists(program):
         return
+    model, *cut = source
     prompt = "In the beginning God created the heaven and the earth."
-    ours = finercut("generate", model, "--prompt", prompt, "-n", str(n),
-                    "--plan", os.path.join(work, "plan.json"), "--remove", str(steps),
+    ours = finercut("generate", model, "--prompt", prompt, "-n", str(n), *cut,
                     "--compute", "f32", "--quiet").rstrip(b"\n").decode(errors="replace")
     done = subprocess.run([program, "-m", out, "-n", str(n), "-ngl", "0", prompt],
                           capture_output=True)
@@ -342,8 +415,7 @@ def check_greedy(what, model, out, steps, work, n=64):
         return check(f"{what}: greedy text", True)
     ids = json.loads(finercut("tokenize", model, "--text", write_text(work, prompt + ours[:same]),
                               "--special"))
-    last = np.sort(logits(model, ids, work, "--plan", os.path.join(work, "plan.json"),
-                          "--remove", str(steps))[-2:], axis=-1)
+    last = np.sort(logits(model, ids, work, *cut)[-2:], axis=-1)
     margin = float((last[:, -1] - last[:, -2]).min())
     print(f"{what}: greedy text differs after {same} bytes, where the first token leads by "
           f"{margin:.3f}")
@@ -359,7 +431,13 @@ def write_text(work, text):
 
 
 def main():
-    models = sys.argv[1:] or [os.path.join(ROOT, "examples", "demo")]
+    models, healed = [], {}
+    for path in sys.argv[1:]:
+        if path.endswith(".safetensors") and models:
+            healed.setdefault(models[-1], []).append(path)
+        else:
+            models.append(path)
+    models = models or [os.path.join(ROOT, "examples", "demo")]
     golden = os.path.join(SHARED, "golden")
     if not sys.argv[1:]:
         if os.path.isdir(golden):
@@ -375,11 +453,15 @@ def main():
     if transformers is None:
         skip("exports in transformers", "transformers and torch are not installed (some "
                                         "gigabytes); finercut reads them back instead")
-    if not LLAMA:
-        skip("exports in llama.cpp", "FINERCUT_LLAMA is not set")
+    if not LLAMA and not llama_cpp:
+        skip("exports in llama.cpp", "FINERCUT_LLAMA is not set, llama_cpp not installed")
     with tempfile.TemporaryDirectory() as work:
         for model in models:
-            attempt(os.path.basename(model.rstrip("/")), check_model, model, work)
+            name = os.path.basename(model.rstrip("/"))
+            if model in healed:
+                attempt(name, check_healed, model, healed[model], work)
+            else:
+                attempt(name, check_model, model, work)
     return end("interop_export")
 
 
