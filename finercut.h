@@ -26272,6 +26272,7 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     fci_engine_sizes e = fci_engine_measure(s->m, longest);
     uint64_t limit = s->m->memory_limit, least = UINT64_MAX;
     uint32_t spacing = 1;
+    if (limit) limit -= fci_min(limit - 1, s->judge_bytes);
     uint64_t full = e.fixed + fci_max(longest, FCI_ENGINE_ROWS) * e.per_row +
                     fci_max(FCI_ENGINE_LOGITS, 16 * e.per_head_row);
     uint64_t large = e.fixed +

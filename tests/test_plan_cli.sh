@@ -430,6 +430,20 @@ less=$(awk "BEGIN { printf \"%.9f\", ($worst / $whole) * 0.9999999 }")
 t_ok "less" judged 0 less.json --until "perplexity:$less" --quiet
 t_ok "the last step is the last one within" \
     [ "$(grep -c '"step":' less.json)" -eq "$steps_before" ]
+told() { # WORDS FLAG...: the number that WORDS tell is enough, and one less is not
+    rm -f limit.json
+    told_words=$1
+    shift
+    judged 1 never.json --until-perplexity 1000 --memory-limit 1000 --quiet
+    told_least=$(sed -n "s/.*$told_words.*/\\1/p" err)
+    judged 0 limit.json --until-perplexity 1000 --memory-limit "$told_least" --quiet "$@" &&
+        same far.json limit.json &&
+        judged 1 never.json --until-perplexity 1000 --memory-limit $((told_least - 1)) --quiet "$@"
+}
+t_ok "least memory, with the text's" told 'at least \([0-9]*\) .*'
+if grep -q "with a scratch folder" err; then
+    t_ok "with a scratch folder" told '; \([0-9]*\) with a scratch folder' --scratch .
+fi
 t_ok "a part" judged 0 half.json --until-perplexity "$less" --remove 1 --quiet
 t_ok "goes on" judged 0 half.json --until-perplexity "$less" --quiet --resume
 t_ok "to the same plan" same less.json half.json
