@@ -28438,8 +28438,7 @@ typedef struct fci_tasks_row {
     const char *prompt;
     const char *choices;  // NULL: one, of no text
     const char *target;   // what is scored, after the prompt and a choice; NULL: the choice itself
-    const char *gold;     // an index, a label, or a choice's text, true for "yes" or "true"; NULL:
-                          // the only choice
+    const char *gold;     // an index, a label, a choice's text, true or false; NULL: the only one
     const char *labels;   // of the choices; NULL: none
     bool clean;           // of what HellaSwag has from WikiHow
 } fci_tasks_row;
@@ -28728,16 +28727,28 @@ FCI_FN fc_code fci_tasks_labels(fci_tasks_reader *r, const fci_tasks_row *row,
                     fci_show((*labels)[twice], &shown), (unsigned)twice);
 }
 
-// Whether that says choice i: by its number, true or false where that is its text, its label, else
-// its text.
+// What yes, no, true and false say, in any case: 1 or 0; -1: another word.
+FCI_FN int fci_tasks_truth(fci_str s) {
+    static const char *const words[] = {"no", "yes", "false", "true"};
+    for (int k = 0; k < 4; k++) {
+        size_t i = 0;
+        while (i < s.n && words[k][i] && (s.p[i] | 0x20) == words[k][i]) i++;
+        if (i == s.n && !words[k][i]) return k % 2;
+    }
+    return -1;
+}
+
+// Whether that says choice i: true or false by its word, of two choices without such words by its
+// number; else by its number, its label, or its text.
 FCI_FN bool fci_tasks_is_gold(const fci_json *n, fci_str text, const fci_tasks_doc *d,
                               const fci_str *labels, uint32_t i) {
-    static const char *const words[2][4] = {{"no", "No", "false", "False"},
-                                            {"yes", "Yes", "true", "True"}};
+    bool words = false;
     char digits[12];
     snprintf(digits, sizeof digits, "%u", i);
-    for (int k = 0; k < 4 && fci_json_is(n, FCI_JSON_BOOL); k++)
-        if (fci_is(d->choices[i], words[n->truth][k])) return true;
+    for (uint32_t k = 0; k < d->n_choices; k++) words |= fci_tasks_truth(d->choices[k]) >= 0;
+    if (fci_json_is(n, FCI_JSON_BOOL))
+        return words ? fci_tasks_truth(d->choices[i]) == (int)n->truth
+                     : d->n_choices == 2 && n->truth == (i == 1);
     if (labels && fci_eq(text, labels[i])) return true;
     if (fci_json_is(n, FCI_JSON_NUMBER)) return n->is_integer && n->integer == i;
     return !labels && (fci_is(text, digits) || fci_eq(text, d->choices[i]));
@@ -29036,14 +29047,14 @@ FCI_FN fc_code fci_tasks_choice(fci_tasks_encoder *e, size_t item, uint32_t choi
 FCI_FN fc_code fci_tasks_draw(fci_tasks_encoder *e, const fci_tasks_reader *r) {
     const uint32_t shots = r->desc->shots;
     e->shots = shots;
+    if (shots && shots >= r->n)
+        return fci_fail(e->err, FC_ERR_ARGUMENT, 0,
+                        "%s: shots: expected fewer than its %llu items, got %u", r->desc->path,
+                        (unsigned long long)r->n, shots);
     e->ends = (size_t *)fci_arena_alloc(r->arena, 2 * (uint64_t)shots + 2, sizeof *e->ends, "shots",
                                         e->err);
     if (!e->ends) return FC_ERR_MEMORY;
     if (shots == 0) return FC_OK;
-    if (shots >= r->n)
-        return fci_fail(e->err, FC_ERR_ARGUMENT, 0,
-                        "%s: shots: expected fewer than its %llu items, got %u", r->desc->path,
-                        (unsigned long long)r->n, shots);
     e->drawn = (uint32_t *)fci_arena_alloc(r->arena, r->n, sizeof *e->drawn, "shots", e->err);
     if (!e->drawn) return FC_ERR_MEMORY;
     for (uint32_t i = 0; i < r->n; i++) e->drawn[i] = i;

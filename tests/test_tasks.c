@@ -125,6 +125,12 @@ static const prompt prompts[] = {
      {"It is", "It is"}, {" True", " False"}, {4, 5}},
     {"choices", "{'query':'It is','choices':['yes','no'],'gold':false}", 1, 2,
      {"It is", "It is"}, {" yes", " no"}, {3, 2}},
+    {"choices", "{'query':'It is','choices':['YES','NO'],'gold':true}", 0, 2,
+     {"It is", "It is"}, {" YES", " NO"}, {4, 3}},
+    {"choices", "{'query':'It is','choices':['wrong','right'],'gold':true}", 1, 2,
+     {"It is", "It is"}, {" wrong", " right"}, {5, 5}},
+    {"piqa", "{'goal':'What is above us?','sol1':'sea','sol2':'sky','label':false}", 0, 2,
+     {SKY, SKY}, {" sea", " sky"}, {3, 3}},
     {"boolq", "{'passage':'It is so.','question':'is it','answer':true}", 1, 2,
      {"It is so.\nQuestion: is it?\nAnswer:", "It is so.\nQuestion: is it?\nAnswer:"},
      {" no", " yes"}, {2, 3}},
@@ -534,10 +540,10 @@ static const struct bad {
      "'gold': expected one choice, got what stands for 0 and 2"},
     {"choices", "{'query':'a','choices':['1','2'],'gold':'1'}",
      "'gold': expected one choice, got what stands for 0 and 1"},
-    {"choices", "{'query':'a','choices':['b','c'],'gold':true}",
+    {"choices", "{'query':'a','choices':['b','c','d'],'gold':true}",
+     "'gold': expected a choice: 0 to 2, got a boolean"},
+    {"choices", "{'query':'a','choices':['Yes','perhaps'],'gold':false}",
      "'gold': expected a choice: 0 to 1, got a boolean"},
-    {"piqa", "{'goal':'a','sol1':'b','sol2':'c','label':false}",
-     "'label': expected a choice: 0 to 1, got a boolean"},
     {"choices", "{'query':'a','choices':['yes','True'],'gold':true}",
      "'gold': expected one choice, got what stands for 0 and 1"},
     {"choices", "{'query':'a\\u0000b','choices':['b','c'],'gold':0}",
@@ -560,7 +566,9 @@ static const struct bad {
 
 static void test_bad(void) {
     fc_error err;
-    fc_model *m = open_demo(NULL, 1, 0);
+    memory world;
+    memset(&world, 0, sizeof world);
+    fc_model *m = open_demo(&world, 1, 0);
     for (size_t i = 0; m && i < sizeof bads / sizeof *bads; i++) {
         char text[400], says[200];
         snprintf(text, sizeof text, "%s", bads[i].text);
@@ -577,6 +585,11 @@ static void test_bad(void) {
     d.shots = 4;
     T_OK(!fc_tasks_open(m, &d, 1, &err) && strstr(err.msg, "shots: expected fewer than its 4"),
          "shots: %s", err.msg);
+    d.shots = 10000000;
+    const size_t before = world.peak = world.bytes;
+    T_OK(!fc_tasks_open(m, &d, 1, &err) && strstr(err.msg, "its 4 items, got 10000000") &&
+             world.peak - before < 1 << 20,
+         "shots: %s, after %lu bytes", err.msg, (unsigned long)(world.peak - before));
     d = task_of("nothing", several);
     T_OK(!fc_tasks_open(m, &d, 1, &err) && err.code == FC_ERR_ARGUMENT, "name: %s", err.msg);
     d.name = NULL;
