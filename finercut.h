@@ -36822,12 +36822,13 @@ FCI_FN bool fci_page_harmless(const char *word) {
     const size_t n = strcspn(word, " ");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (fci_is(fci_sn(word, n), flags[i])) return true;
-    return word[strspn(word, "'")] != '-';
+    return n == 1 || word[strspn(word, "'")] != '-'; // "-" is standard input
 }
 
 // Flags as a plan tells them, where they are words that fci_page_word could have written: a plan
-// from elsewhere makes nobody run anything else. Or the flag alone, for what is not known.
-FCI_FN void fci_page_given(fci_buffer *b, const char *flag, const char *given) {
+// from elsewhere makes nobody run anything else. Or the flag alone, and false, for what is not
+// known.
+FCI_FN bool fci_page_given(fci_buffer *b, const char *flag, const char *given) {
     bool quoted = false, good = strncmp(given, "--", 2) == 0;
     for (const char *p = given; *p && good; p++) {
         if (!quoted && (p == given || p[-1] == ' ') && !fci_page_harmless(p)) good = false;
@@ -36835,8 +36836,10 @@ FCI_FN void fci_page_given(fci_buffer *b, const char *flag, const char *given) {
         else if (!quoted && p[0] == '\\' && p[1] == '\'') p++;
         else good = quoted ? (unsigned char)*p >= 0x20 : *p == ' ' || strchr(fci_page_plain, *p);
     }
-    if (good && !quoted) fci_putf(b, " %s", given);
+    good = good && !quoted;
+    if (good) fci_putf(b, " %s", given);
     else fci_putf(b, " --%s ...", flag);
+    return good;
 }
 
 // As finercut prune would be called for this plan.
@@ -36845,7 +36848,9 @@ FCI_FN void fci_page_command(fci_buffer *b, const fc_plan *p) {
     char text[64];
     fci_puts(b, "finercut prune");
     fci_page_word(b, info->model.name);
-    fci_page_given(b, "text", info->calibration.given);
+    if (!fci_page_given(b, "text", info->calibration.given))
+        fci_putf(b, " --samples %lu --length %lu", (unsigned long)info->calibration.n_sequences,
+                 (unsigned long)info->calibration.length);
     fci_form_date(text, info->calibration.date);
     if (info->calibration.date) fci_page_flag(b, "date", text);
     fci_page_flag(b, "metric", fc_metric_name(info->metric));

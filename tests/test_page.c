@@ -168,15 +168,17 @@ static void check_given(fc_plan *p) { // as flags, if they are nothing else
         {"--text a.txt --samples 2", "tiny --text a.txt --samples 2 --metric"},
         {"--text 'a b'\\''<c>.txt'", "tiny --text &#39;a b&#39;\\&#39;&#39;&lt;c&gt;.txt&#39; --m"},
         {"--own 256 --length 8 --seed 1", "tiny --own 256 --length 8 --seed 1 --metric"},
-        {"--text a; rm b", "tiny --text ... --metric"},
-        {"--text $(b)", "tiny --text ... --metric"},
-        {"--text 'a", "tiny --text ... --metric"},
-        {"--text 'a\nb'", "tiny --text ... --metric"},
-        {"--text a.txt --force -o thesis.txt", "tiny --text ... --metric"},
-        {"--text a.txt ''--force", "tiny --text ... --metric"},
-        {"--text a.txt '--resume'", "tiny --text ... --metric"},
+        {"--text a; rm b", "tiny --text ... --samples 10 --length 256 "},
+        {"--text $(b)", "tiny --text ... --samples 10 --length 256 "},
+        {"--text 'a", "tiny --text ... --samples 10 --length 256 "},
+        {"--text 'a\nb'", "tiny --text ... --samples 10 --length 256 "},
+        {"--text a.txt --force -o thesis.txt", "tiny --text ... --samples 10 --length 256 "},
+        {"--text a.txt ''--force", "tiny --text ... --samples 10 --length 256 "},
+        {"--text a.txt '--resume'", "tiny --text ... --samples 10 --length 256 "},
         {"--text ./-a.txt", "tiny --text ./-a.txt --metric"},
-        {"; b", "tiny --text ... --metric"}};
+        {"--text - --samples 2", "tiny --text - --samples 2 --metric"},
+        {"--text '-'", "tiny --text ... --samples 10 --length 256 "},
+        {"; b", "tiny --text ... --samples 10 --length 256 "}};
     char *const given = p->info.calibration.given;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         snprintf(given, sizeof p->info.calibration.given, "%s", rows[i][0]);
@@ -211,9 +213,9 @@ static void test_plan(void) {
     T_OK(strstr(html, "step 3, removed ffn.4, distance 0.06") &&
              strstr(html, "<td>4</td><td class='t'><bdi>ffn.3</bdi></td><td>0.45</td>"),
          "the curve and its table");
-    T_OK(strstr(html, "finercut prune tiny --text ... --metric js --candidates sublayers "
-                      "--search race --last 66.666667% --remove 4\n"),
-         "the command, without what is not known of the text");
+    T_OK(strstr(html, "finercut prune tiny --text ... --samples 10 --length 256 --metric js "
+                      "--candidates sublayers --search race --last 66.666667% --remove 4\n"),
+         "the command, with what is known of the text");
     char *first = (char *)malloc(page.length + 1), advice[512];
     memcpy(first, html, page.length + 1);
     T_OK(strcmp(draw_plan(p), first) == 0, "drawn twice, two pages");

@@ -105,7 +105,7 @@ t_ok "goes on" "$finercut" prune "$demo" --text held.txt --samples 1 --own 16 --
 t_ok "with it" grep -q '"given": "--text held.txt --samples 1 --own 16 --length 8"' demo.json
 sed 's/"given": "[^"]*"/"given": "--text a\\nb; c"/' one.json >hostile.json
 t_ok "other flags than none" report 0 hostile.json -o hostile.html
-t_ok "are not told" has hostile.html 'finercut prune llama_f16_sharded --text ... --metric'
+t_ok "are not told" has hostile.html 'finercut prune llama_f16_sharded --text ... --samples '
 t_ok "nothing there" t_says 1 "nothing\.json" report one.json nothing.json -o no.html
 t_ok "nothing is written" [ ! -e no.html ]
 t_ok "a picture is of one plan" t_says 2 "expected one plan\.json, got \"two\.json\" too" \
