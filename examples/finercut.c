@@ -3648,12 +3648,9 @@ static int report_page(session *s) {
     fc_page_desc desc = {0};
     fc_code code = FC_OK;
     size_t n = 0;
-    int there;
     for (int i = 0; i <= s->o->more.n; i++) {
         const char *path = i ? s->o->more.values[i - 1] : s->o->input;
-        if (strcmp(path, "-") != 0) // a pipe is refused there, as where plans are read
-            code = fc_file_there(path, &s->env, &there, &s->err);
-        if (!code) code = fc_file_read(path, &s->env, &texts[n], &s->err);
+        code = read_file(s, path, &texts[n]);
         if (code) break;
         files[n].name = source_name(path);
         files[n].data = texts[n].bytes;

@@ -136,14 +136,14 @@ for file in pipe /dev/null /dev/zero; do
     bad "$file as a plan" "$file: cannot open: expected a file" eval model --tokens tokens.json \
         --plan "$file"
     bad "$file as a plan to draw" "$file: cannot open: expected a file" report "$file" -o x.svg
-    bad "$file as a plan of a page" "$file: cannot open: expected a file" report kept.json "$file" \
-        -o x.html
     bad "$file as a tokenizer" "$file: cannot open: expected a file" tokenize "$file" \
         --text text.txt
 done
 bad "/dev/zero as a text: it has no end" \
     "/dev/zero: cannot open: expected a file, got a pipe, a socket or a device" eval one.gguf \
     --text /dev/zero
+bad "nor as a plan of a page" "/dev/zero: cannot open: expected a file" report kept.json /dev/zero \
+    -o x.html
 bad "/dev/null as a text, and standard input" "/dev/null: expected a text, got nothing" eval \
     one.gguf --text /dev/null
 bad "a folder as a text" "full/../model: cannot open: Is a directory" eval one.gguf \

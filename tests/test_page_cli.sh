@@ -46,6 +46,11 @@ t_ok "the same results" has other.html 'sublayers removed 3, one '
 t_ok "from a pipe" sh -c 'along=$1; shift; "$@" <"$along"' - quality.json "$finercut" report \
     one.json - -o pipe.html
 t_ok "is on it" has pipe.html 'sublayers removed 3, one '
+mkfifo pipe
+cat quality.json >pipe &
+t_ok "from one with a name" report 0 one.json pipe -o named.html
+kill $! 2>killed
+t_ok "is on it, too" has named.html 'sublayers removed 3, one '
 t_ok "two models" t_says 1 "plans of one model, got one of" report one.json other.json -o no.html
 t_ok "no plan and no result" t_says 1 "tokens\.json: content: expected a plan" report one.json \
     tokens.json -o no.html
