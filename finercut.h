@@ -8932,7 +8932,7 @@ static const fci_field fci_fields_table[] = {
     {"norm_topk_prob", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_TOP_SUM},
     {"use_sliding_window", NULL, 0, FCI_FIELD_TRAIT, 0, 1, 0, FCI_TRAIT_USE_WINDOW},
     {"sliding_window", "attention.sliding_window", FCI_AT(window),
-     FCI_FIELD_COUNT, 1, 1 << 30, 0, FCI_TRAIT_USE_WINDOW},
+     FCI_FIELD_COUNT, 0, 1 << 30, 0, FCI_TRAIT_USE_WINDOW},
     {"sliding_window_pattern", "attention.sliding_window_pattern", FCI_AT(window_pattern),
      FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
     {"max_window_layers", NULL, FCI_AT(window_from), FCI_FIELD_COUNT, 0, 4096, 0, FCI_TRAIT_WINDOW},
@@ -17527,18 +17527,15 @@ FCI_FN fc_code fci_config_field(const fci_config_source *s, const fci_field *f, 
          unread = f->type != FCI_FIELD_TRAIT && f->traits && !(h->traits & f->traits);
     const char *name = (s->json && f->json) || !f->gguf ? f->json : f->gguf;
     const int shown = (int)strcspn(name, "|");
-    // llama.cpp's converter writes a window of 0 for none; some families have no use for one
-    const bool none = f->offset == FCI_AT(window) && (!s->json || !(h->traits & FCI_TRAIT_WINDOW));
-    const double low = none ? 0 : f->low;
     fc_code code = unread ? FC_OK : fci_config_number(s, f, &value, &found, err);
     if (code) return code;
     if (!found) value = f->otherwise;
     if (!found && value == FCI_REQUIRED)
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": required, but it is not there", shown,
                         name);
-    if (found && !(value >= low && value <= f->high)) // also NaN
+    if (found && !(value >= f->low && value <= f->high)) // also NaN
         return fci_fail(err, FC_ERR_FORMAT, 0, "\"%.*s\": expected %.10g to %.10g, got %.17g",
-                        shown, name, low, f->high, value);
+                        shown, name, f->low, f->high, value);
     if (!found && value == FCI_LATER) value = 0; // is filled in by fci_config_sizes and the like
     char *at = (char *)h + f->offset;
     if (f->type == FCI_FIELD_TRAIT) h->traits |= value > 0 ? f->traits : 0;
@@ -17983,6 +17980,9 @@ FCI_FN bool fci_config_windowed(const fc_model *m, uint32_t block) {
 FCI_FN fc_code fci_config_window_blocks(fc_model *m, const fci_json *config, fc_error *err) {
     const fci_json *n;
     const fci_hyper *h = &m->hyper;
+    // llama.cpp's converter writes a window of 0 for none
+    const bool zero = fci_json_is(fci_json_get(config, "sliding_window"), FCI_JSON_NUMBER) &&
+                      (h->traits & FCI_WINDOWED) == FCI_WINDOWED && !h->window;
     fc_code code = fci_config_list(m, config, "layer_types", &n, err);
     for (uint32_t i = 0; i < h->n_blocks && !code; i++, n = n ? fci_json_next(n) : NULL) {
         fci_shown shown;
@@ -17993,7 +17993,11 @@ FCI_FN fc_code fci_config_window_blocks(fc_model *m, const fci_json *config, fc_
             return fci_fail(
                 err, FC_ERR_UNSUPPORTED, n->at, "\"layer_types\": \"%s\" is not supported here",
                 n->type == FCI_JSON_STRING ? fci_show(n->text, &shown) : fci_json_type_name(n));
-        if (!n) sliding = h->window && fci_config_windowed(m, i);
+        if (!n) sliding = (h->window || zero) && fci_config_windowed(m, i);
+        if (sliding && !h->window)
+            return fci_fail(err, FC_ERR_FORMAT, 0,
+                            "\"sliding_window\": expected 1 or more for block %u, got %s",
+                            (unsigned)i, zero ? "0" : "none");
         if (sliding) h->blocks[i].window = (uint32_t)h->window;
         if (sliding && h->blocks[i].rope && fci_config_has(m, FCI_TRAIT_TWO_ROPES))
             h->blocks[i].rope = 2;

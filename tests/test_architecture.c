@@ -457,8 +457,10 @@ static const struct refused {
      NULL},
     {"{" LLAMA ",\"sliding_window\":4096}", "sliding_window"},
     {"{" OTHER("mistral") ",\"sliding_window\":0}",
-     "\"sliding_window\": expected 1 to 1073741824, got 0"},
-    {"{" OTHER("qwen2") ",\"sliding_window\":0,\"use_sliding_window\":true}", "sliding_window"},
+     "\"sliding_window\": expected 1 or more for block 0, got 0"},
+    {"{" OTHER("qwen2") ",\"sliding_window\":0,\"use_sliding_window\":true}", NULL},
+    {"{" OTHER("qwen2") ",\"sliding_window\":0,\"use_sliding_window\":true,"
+     "\"max_window_layers\":1}", "for block 1, got 0"},
     {"{" OTHER("qwen2") ",\"sliding_window\":0,\"use_sliding_window\":false}", NULL},
     {"{" LLAMA ",\"num_local_experts\":8}", "num_local_experts"},
     {"{" LLAMA ",\"num_experts\":8}", "num_experts"},
@@ -501,6 +503,14 @@ static const struct refused {
     {"{" OTHER("qwen3_moe") ",\"decoder_sparse_step\":0}", "decoder_sparse_step"},
     {"{" OTHER("gemma2") "}", NULL},
     {"{" OTHER("gemma2") ",\"attn_logit_softcapping\":1e300}", "attn_logit_softcapping"},
+    {"{" OTHER("gemma3_text") ",\"sliding_window\":0,"
+     "\"layer_types\":[\"full_attention\",\"full_attention\"]}", NULL},
+    {"{" OTHER("gemma3_text") ",\"sliding_window\":0,"
+     "\"layer_types\":[\"full_attention\",\"sliding_attention\"]}",
+     "\"sliding_window\": expected 1 or more for block 1, got 0"},
+    {"{" OTHER("gemma3_text") ",\"sliding_window\":null,"
+     "\"layer_types\":[\"sliding_attention\",\"full_attention\"]}", "for block 0, got none"},
+    {"{" OTHER("gemma3_text") ",\"sliding_window\":0}", "for block 0, got 0"},
     {"{" OTHER("gemma3_text") ",\"use_bidirectional_attention\":true}",
      "use_bidirectional_attention"},
     {"{" OTHER("smollm3") ",\"no_rope_layers\":[1]}", "no_rope_layers"},
