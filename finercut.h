@@ -30853,6 +30853,11 @@ FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
     return code;
 }
 
+// Makes ids little-endian, as files have them, or those the ids of this machine.
+FCI_FN void fci_heal_turn(uint32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++) ids[i] = fci_le32(&ids[i]);
+}
+
 // The checkpoint: the same file without results, with what comes next and the own text.
 FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     const size_t n_keys = h->n_keys, n_tensors = h->n_tensors;
@@ -30874,9 +30879,11 @@ FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
         t->data = (char *)h->own.ids;
         t->bytes = h->n_own * sizeof *h->own.ids;
     }
+    fci_heal_turn(h->own.ids, h->n_own);
     fc_code code = fci_heal_note_content(h);
     if (!code) code = fci_heal_save(h, h->partial);
     if (!code) h->out->n_there = (uint32_t)next;
+    fci_heal_turn(h->own.ids, h->n_own);
     h->n_keys = n_keys;
     h->n_tensors = n_tensors;
     h->saved = fci_platform_seconds();
@@ -30928,6 +30935,7 @@ FCI_FN fc_code fci_heal_take_own(fci_heal *h) {
     if (code) return code;
     for (size_t i = 0; i <= n; i++) h->own.starts[i] = i * h->own_length;
     memcpy(h->own.ids, t->data, h->n_own * sizeof *h->own.ids);
+    fci_heal_turn(h->own.ids, h->n_own);
     for (size_t i = 0; i < h->n_own; i++)
         if (h->own.ids[i] >= h->m->hyper.vocab)
             return fci_fail(h->err, FC_ERR_FORMAT, 0,
