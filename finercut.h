@@ -992,10 +992,11 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
 
 /* ---------------------------------------------------------------------------------------------
    Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind (a
-   GGUF file or a picture: that finercut wrote), or an empty one, is replaced; any other only with
-   fc_env.force. Symbolic links are followed and stay (on Windows they are replaced); devices
-   (/dev/null) are written to; pipes, sockets, terminals and folders are errors. With an fc_io of
-   the caller's all this is the caller's.
+   plan, page, CSV table, SVG picture or GGUF file: one that finercut wrote; a PNG picture, .npy or
+   safetensors file: any), or an empty one, is replaced; others only with fc_env.force. Symbolic
+   links are followed and stay (on Windows they are replaced); devices (/dev/null) are written to;
+   pipes, sockets, terminals and folders are errors. With an fc_io of the caller's all this is the
+   caller's.
    FINERCUT_NO_POSIX: a file is an input's if their names or contents agree, none that is named as
    a model's file is replaced, links are, empty files and devices are written in place, folders are
    not written, and two runs do not see each other. */

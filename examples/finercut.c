@@ -967,7 +967,7 @@ static const flag flags[] = {
      "FILE.svg or FILE.csv"},
     {LOGITS | REPORT | EXPORT, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
      "-o may replace any file but one that this command reads (default: only one of the same "
-     "kind)"},
+     "kind;\nof GGUF files, pages, tables and SVG pictures: one that finercut wrote)"},
     {ALL, "--threads", &type_threads, "N", NULL, 0, FIELD(threads), 0,
      "worker threads (default: one per core); the result is the same bits for any"},
     {ALL, "--compute", &type_compute, NULL, "auto", 0, FIELD(compute), 0,
