@@ -7207,7 +7207,7 @@ struct fc_container {
     fci_file *files;
     uint32_t n_files;
     fc_tensor *tensors;
-    size_t n_tensors, capacity;
+    size_t n_tensors;
     fci_kv *kvs;
     size_t n_kvs;
     fci_map by_name, by_key; // to places in tensors and in kvs
@@ -7244,14 +7244,10 @@ enum { FCI_GGUF_NAME_MAX = 63 };
 enum { FCI_GGUF_RANK_MAX = 4 };
 
 FCI_FN fc_code fci_tensors_reserve(fc_container *c, uint64_t more, fc_error *err) {
-    uint64_t need = c->n_tensors + more;
-    if (need <= c->capacity && c->tensors) return FC_OK;
-    uint64_t capacity = fci_max(need, c->capacity + c->capacity / 2);
-    fc_tensor *t =
-        (fc_tensor *)fci_arena_grow(&c->arena, c->tensors, capacity, sizeof *t, "tensors", err);
+    fc_tensor *t = (fc_tensor *)fci_arena_grow(&c->arena, c->tensors, c->n_tensors + more,
+                                               sizeof *t, "tensors", err);
     if (!t) return FC_ERR_MEMORY;
     c->tensors = t;
-    c->capacity = (size_t)capacity;
     return FC_OK;
 }
 
@@ -17330,7 +17326,7 @@ struct fc_model {
     uint64_t dtype_bytes[FC_DTYPE_COUNT];
     uint8_t *read; // [tensors of the files]: 1 where one is used
     const fc_tensor **tensors; // [n_tensors] of the model, in the order they were looked up
-    size_t n_tensors, room;
+    size_t n_tensors;
     char fingerprint[32], content[32]; // content "": unknown
 };
 
@@ -18464,14 +18460,10 @@ FCI_FN fc_code fci_weights_matrix(fc_model *m, const fci_weights_wanted *w, cons
 FCI_FN fc_code fci_weights_count(fc_model *m, const fci_weights_wanted *w, const fc_tensor *t,
                                  fc_error *err) {
     uint64_t n = 1;
-    if (m->n_tensors == m->room) {
-        size_t room = m->room ? 2 * m->room : 256;
-        const fc_tensor **more = (const fc_tensor **)fci_arena_grow(
-            &m->arena, (void *)m->tensors, room, sizeof *more, "tensors", err);
-        if (!more) return FC_ERR_MEMORY;
-        m->tensors = more;
-        m->room = room;
-    }
+    const fc_tensor **all = (const fc_tensor **)fci_arena_grow(
+        &m->arena, (void *)m->tensors, m->n_tensors + (uint64_t)1, sizeof *all, "tensors", err);
+    if (!all) return FC_ERR_MEMORY;
+    m->tensors = all;
     m->tensors[m->n_tensors++] = t;
     for (uint32_t i = 0; i < t->rank; i++) n *= t->shape[i];
     if (t->rank > 1) m->dtype_bytes[t->type] += t->bytes;
