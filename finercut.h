@@ -17782,7 +17782,8 @@ FCI_FN fc_code fci_config_rope_json(fc_model *m, const fci_config_source *s, fc_
     if (rope->type == FCI_JSON_OBJECT &&
         (fci_json_some(rope, "full_attention") || fci_json_some(rope, "sliding_attention")))
         return fci_fail(err, FC_ERR_UNSUPPORTED, rope->at,
-                        "by type of layer are not supported for %s", m->architecture->name);
+                        "\"rope_parameters\": those by type of layer are not supported for %s",
+                        m->architecture->name);
     return fci_config_rope_object(m, s, rope, &m->hyper.ropes[0], err);
 }
 
@@ -17852,7 +17853,7 @@ typedef struct fci_config_refusal {
 } fci_config_refusal;
 
 static const fci_config_refusal fci_config_refusals[] = {
-    {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding-window attention"},
+    {"sliding_window", "attention.sliding_window", 0, FCI_TRAIT_WINDOW, "sliding windows"},
     {"num_local_experts", "expert_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
     {"num_experts", "expert_used_count", 0, FCI_TRAIT_EXPERTS, "mixture-of-experts layers"},
     {NULL, "expert_shared_count", 0, 0, "shared experts"},

@@ -1115,7 +1115,8 @@ static const command commands[] = {
      "its scores, one\n"
      "line for each step and candidate: which value it is (exact, a bound, an estimate), and the "
      "parameters.\n"
-     "A program built with stb_image_write.h (-include) draws a .png, too.",
+     "A program built with stb_image_write.h (-include) draws a .png, too. A FILE may be a pipe, "
+     "or - for\nstandard input.",
      "finercut report plan.json -o plan.svg\n"
      "finercut eval examples/demo --plan plan.json " DEMO_TEXT("heldout")
      " --along 0,3,6 --json > quality.json\n"
@@ -1534,6 +1535,14 @@ static int check_calibration(const session *s) {
     return STATUS_OK;
 }
 
+// Of what is compared by predictions, of which the first token has none.
+static int check_length(const session *s) {
+    const options *o = s->o;
+    if (o->length != 1 && o->window != 1) return STATUS_OK;
+    return misused(s->command, "%s: expected at least 2 tokens, got 1",
+                   o->length == 1 ? "--length" : "--window");
+}
+
 // --eval or --eval-text must be another text than --text.
 static int check_measured(const session *s, const char *name) {
     const options *o = s->o;
@@ -1680,9 +1689,14 @@ static const char *source_name(const char *path) {
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
+#if defined(_WIN32)
+#  define SEPARATORS "/\\"
+#else
+#  define SEPARATORS "/"
+#endif
+
 static const char *base_name(const char *path) {
-    for (const char *p = path; *p; p++)
-        if (*p == '/' || *p == '\\') path = p + 1;
+    for (size_t n; path[n = strcspn(path, SEPARATORS)];) path += n + 1;
     return path;
 }
 
@@ -3153,9 +3167,16 @@ static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *tex
                  "--protocol llama.cpp: expected a text, got conversations");
         return FC_ERR_ARGUMENT;
     }
-    if (chats) return fc_tokens_windows(chats, window_length(s), &s->tokens, &s->err);
-    return fc_eval_windows(t, text->bytes, text->length, (fc_protocol)s->o->protocol,
-                           window_length(s), &s->tokens, &s->err);
+    const uint32_t length = window_length(s);
+    const fc_code code = chats ? fc_tokens_windows(chats, length, &s->tokens, &s->err)
+                               : fc_eval_windows(t, text->bytes, text->length,
+                                                 (fc_protocol)s->o->protocol, length, &s->tokens,
+                                                 &s->err);
+    if (!code && s->o->length_given && s->tokens.starts[1] < length)
+        note(s, "%s: the text is short: 1 window of %llu tokens, asked for %lu",
+             source_name(s->o->text), (unsigned long long)s->tokens.starts[1],
+             (unsigned long)length);
+    return code;
 }
 #else
 #  define cut_windows NULL
@@ -3315,15 +3336,11 @@ static void put_tasks_json(const session *s, const fc_task_result *r) {
 
 // NAME=FILE, or a file whose name begins with one; the name's length in *n, the file is returned.
 static const char *task_file(const char *value, const char **name, size_t *n) {
-    const char *equals = strchr(value, '='), *slash = strrchr(value, '/');
-#if defined(_WIN32)
-    const char *other = strrchr(value, '\\');
-    if (!slash || (other && other > slash)) slash = other;
-#endif
+    const size_t given = strcspn(value, "=" SEPARATORS);
     *name = value;
-    *n = equals ? (size_t)(equals - value) : 0;
-    if (equals && !memchr(value, '/', *n)) return equals + 1;
-    if (slash) *name = slash + 1;
+    *n = given;
+    if (value[given] == '=') return value + given + 1;
+    *name = base_name(value);
     *n = strcspn(*name, ".");
     return value;
 }
@@ -3492,10 +3509,10 @@ static int check_eval(session *s) {
     if (o->shots == 0 && o->seed_given)
         return misused(s->command, "--seed: expected --shots above 0 with it, got 0");
     if (o->along.n && (o->remove.given || o->heal))
-        return misused(s->command, "--along: expected it without %s",
-                       o->heal ? "--heal, which goes with one set of removed sublayers"
-                               : "--remove");
-    return STATUS_OK;
+        return misused(s->command, "expected one of --along and %s, got both%s",
+                       o->heal ? "--heal" : "--remove",
+                       o->heal ? ": healed tensors are of one set of removed sublayers" : "");
+    return check_length(s);
 }
 
 static int check_along(session *s) {
@@ -3665,17 +3682,13 @@ static int report_page(session *s) {
     return code ? failed(s) : STATUS_OK;
 }
 
-// The plan of a report: a file, or standard input.
+// The plan of a report: a file, a pipe, or standard input.
 static int load_plan(session *s) {
     fc_text text;
-    if (strcmp(s->o->input, "-") != 0) {
-        s->plan = fc_plan_load(s->o->input, &s->env, &s->err);
-        return s->plan ? STATUS_OK : failed(s);
-    }
-    if (fc_file_read("-", &s->env, &text, &s->err)) return failed(s);
+    if (read_file(s, s->o->input, &text)) return failed(s);
     s->plan = fc_plan_load_memory(text.bytes, text.length, &s->env, &s->err);
     fc_text_free(&text);
-    return s->plan ? STATUS_OK : failed_of(s, source_name("-"));
+    return s->plan ? STATUS_OK : failed_of(s, source_name(s->o->input));
 }
 
 static int run_report(session *s) {
@@ -4598,7 +4611,7 @@ static int check_heal(const session *s) {
                                    "it cuts, got neither");
     if (own_tokens(s) == 0 && o->seed_given)
         return misused(s->command, "--seed: expected --own tokens, which it draws, got none");
-    return STATUS_OK;
+    return check_length(s);
 }
 
 // What --tokens-used is by the length of sequences, which may be the model's.
@@ -4833,6 +4846,7 @@ static int study(session *s, const fc_study_desc *desc) {
 static int check_study(const session *s) {
     const options *o = s->o;
     const double last = o->points.n ? o->points.values[o->points.n - 1] : 0;
+    int status;
     if (o->confidence_given && o->search != FC_SEARCH_CONFIDENT)
         return misused(s->command, "--confidence: expected --search confident");
     if (o->remove.given && !(o->remove.fraction > 0 && o->remove.fraction < 1))
@@ -4840,10 +4854,8 @@ static int check_study(const session *s) {
     if (o->remove.given && o->remove.fraction < last)
         return misused(s->command, "--remove: expected at least the last of --points, %g%%, got "
                                    "%g%%", 100 * last, 100 * o->remove.fraction);
-    if (o->length == 1 || o->window == 1)
-        return misused(s->command, "%s: expected at least 2 tokens, got 1",
-                       o->length == 1 ? "--length" : "--window");
-    return check_measured(s, "--eval");
+    status = check_length(s);
+    return status ? status : check_measured(s, "--eval");
 }
 
 static int run_study(session *s) {

@@ -462,6 +462,7 @@ static const struct refused {
     {"{" OTHER("qwen2") ",\"sliding_window\":0,\"use_sliding_window\":true,"
      "\"max_window_layers\":1}", "for block 1, got 0"},
     {"{" OTHER("qwen2") ",\"sliding_window\":0,\"use_sliding_window\":false}", NULL},
+    {"{" LLAMA ",\"sliding_window\":9}", "\"sliding_window\": sliding windows are not supported"},
     {"{" LLAMA ",\"num_local_experts\":8}", "num_local_experts"},
     {"{" LLAMA ",\"num_experts\":8}", "num_experts"},
     {"{" LLAMA ",\"final_logit_softcapping\":30.0}", "final_logit_softcapping"},
@@ -482,7 +483,7 @@ static const struct refused {
     {"{" LLAMA ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],"
      "\"long_factor\":[1]}}", "array of 8"},
     {"{" LLAMA ",\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1e4}}}",
-     "by type of layer"},
+     "\"rope_parameters\": those by type of layer are not supported for llama"},
     {"{" LLAMA ",\"rope_parameters\":{\"partial_rotary_factor\":1.5}}", "partial_rotary_factor"},
     {"{" OTHER("stablelm") ",\"rope_parameters\":{\"partial_rotary_factor\":0.01}}",
      "rotary dimension"},

@@ -150,7 +150,12 @@ done <<'ALONE'
 --date --chat tokenize x --date 2024-01-01
 --seed --own heal x --plan p -o h --text a --own 0 --seed 3
 --length --text.FILE.or.--own heal x --plan p -o h --tokens a --own 0 --length 64
+--length at.least.2.tokens heal x --plan p -o h --text a --length 1
+--length at.least.2.tokens eval x --text a --length 1
+--window at.least.2.tokens study x --text a --eval b -o c --window 1
 ALONE
+usage "expected one of --along and --heal, got both: " eval x --text a --plan p --along 1 --heal h
+usage "expected one of --along and --remove, got both" eval x --text a --plan p --along 1 --remove 1
 usage "one of --chat and --special" tokenize x --chat --special
 usage "expected --prompt TEXT" generate x
 usage "expected -o" logits x --tokens a
@@ -551,6 +556,10 @@ for kind in svg csv; do # a plan by a pipe
     "$finercut" report race.json -o named.$kind
     "$finercut" report - -o piped.$kind <race.json
     t_ok "report - to .$kind" cmp named.$kind piped.$kind
+    [ -p way ] || mkfifo way
+    cat race.json >way &
+    "$finercut" report way -o piped.$kind --force
+    t_ok "report of a pipe to .$kind" cmp named.$kind piped.$kind
 done
 t_ok "report - of nothing" refuses 1 "standard input: " report - -o x.svg
 t_ok "it is one" grep -q '<svg' plan.SVG

@@ -135,7 +135,6 @@ for file in pipe /dev/null /dev/zero; do
         eval "$file" --tokens tokens.json
     bad "$file as a plan" "$file: cannot open: expected a file" eval model --tokens tokens.json \
         --plan "$file"
-    bad "$file as a plan to draw" "$file: cannot open: expected a file" report "$file" -o x.svg
     bad "$file as a tokenizer" "$file: cannot open: expected a file" tokenize "$file" \
         --text text.txt
 done
@@ -144,6 +143,9 @@ bad "/dev/zero as a text: it has no end" \
     --text /dev/zero
 bad "nor as a plan of a page" "/dev/zero: cannot open: expected a file" report kept.json /dev/zero \
     -o x.html
+bad "nor as a plan to draw" "/dev/zero: cannot open: expected a file" report /dev/zero -o x.svg
+bad "/dev/null as a plan of a page" "/dev/null: line 1, column 1: expected a value, got the end" \
+    report kept.json /dev/null -o x.html
 bad "/dev/null as a text, and standard input" "/dev/null: expected a text, got nothing" eval \
     one.gguf --text /dev/null
 bad "a folder as a text" "full/../model: cannot open: Is a directory" eval one.gguf \

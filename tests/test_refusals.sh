@@ -260,6 +260,11 @@ t_ok "nothing" prune 1 "got nothing" empty.txt
 t_ok "a few words" prune 1 "at least 16 tokens.*got" short.txt
 t_ok "JSON lines" prune 1 'no chat template.*--field NAME.*the fields are "text"' lines.jsonl
 t_ok "JSON lines, for perplexity" says 1 'the fields are "text"' eval "$demo" --text lines.jsonl
+cp plain.txt 'a\b=c.txt'
+t_ok "a name with a backslash" prune 0 "" 'a\b=c.txt'
+t_ok "is a name" grep -q -- "--text 'a.*b=c.txt'" p.json
+t_ok "a window longer than the text" says 0 'short: 1 window of [0-9]* tokens, asked for 400' \
+    eval "$demo" --text plain.txt --length 400
 t_ok "a text with a byte order mark" prune 0 "" bom.txt
 hash() {
     grep -o '"hash": *"[^"]*"' "$1"

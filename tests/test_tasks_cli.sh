@@ -152,8 +152,8 @@ t_ok "a text of one window" says 1 "short.txt: text: expected at least 2 windows
     --text short.txt --protocol llama.cpp
 t_ok "--limit alone" says 2 "expected --task" --text text.txt --limit 3
 t_ok "--along alone" says 2 "expected --plan" --task choices.jsonl --along 1
-t_ok "--along and --remove" says 2 "without --remove" --task choices.jsonl --plan plan.json \
-    --along 1 --remove 1
+t_ok "--along and --remove" says 2 "one of --along and --remove" --task choices.jsonl \
+    --plan plan.json --along 1 --remove 1
 t_ok "--along and --heal" says 2 "one set of removed" --task choices.jsonl --plan plan.json \
     --along 1 --heal x
 t_ok "no numbers" says 2 "numbers of steps" --task choices.jsonl --plan plan.json --along 1,,2
