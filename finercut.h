@@ -28427,8 +28427,8 @@ static const char *const fci_tasks_kinds[FCI_TASKS_KINDS] = {
 
 // How a file may look. Templates hold {member}, a string of the item: `member.member`, or an index;
 // a sign after it takes ~ no blanks at its end, ! at neither end, ^ it capitalised, = blanks for
-// underscores, <c what is before its last c, >c what is behind it. A list is a member ("choices"),
-// members ("+sol1,sol2"), or texts ("=no,yes").
+// underscores, <c what is before its last c, >c what is behind it (of a blank to fill in, _, it is
+// the first). A list is a member ("choices"), members ("+sol1,sol2"), or texts ("=no,yes").
 typedef struct fci_tasks_row {
     unsigned kinds;       // as bits
     const char *key;      // the member by which a file is known to be so
@@ -28565,8 +28565,9 @@ FCI_FN fc_code fci_tasks_put(fci_tasks_reader *r, fci_str what) {
                at = name + 1 < what.n ? what.p[name + 1] : 0;
     if (sign == '~' || sign == '!') s = fci_tokens_strip(r->t, s, sign == '!');
     if (sign == '<' || sign == '>') {
-        for (cut = s.n; cut > 0 && s.p[cut - 1] != at;) cut--;
-        if (cut == 0)
+        for (cut = at == '_' ? 1 : s.n; cut > 0 && cut <= s.n && s.p[cut - 1] != at;)
+            cut = at == '_' ? cut + 1 : cut - 1;
+        if (cut == 0 || cut > s.n)
             return fci_fail(r->err, FC_ERR_FORMAT, 0, "\"%.*s\": expected a text with '%c' in it",
                             (int)name, what.p, at);
         s = sign == '<' ? fci_sn(s.p, cut - 1)

@@ -145,6 +145,9 @@ static const prompt prompts[] = {
     {"winogrande_xl", "{'sentence':'Adam saw Eve and _  went away.','option1':'Adam','option2':"
      "'Eve','answer':'2'}", 1, 2, {"Adam saw Eve and Adam", "Adam saw Eve and Eve"},
      {" went away.", " went away."}, {4, 3}},
+    {"winogrande", "{'sentence':'Adam saw _ and _ went away.','option1':'Adam','option2':'Eve',"
+     "'answer':'2'}", 1, 2, {"Adam saw Adam", "Adam saw Eve"},
+     {" and _ went away.", " and _ went away."}, {4, 3}},
     {"lambada", "{'context':'In the beginning ','continuation':'God'}", 0, 1, {"In the beginning"},
      {"  God"}, {0}},
     {"lambada_openai", "{'text':'In the beginning God'}", 0, 1, {"In the beginning"}, {" God"},
