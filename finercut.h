@@ -37340,6 +37340,12 @@ FCI_FN fc_code fci_study_write(fc_study *s, const char *path, fci_buffer *b) {
 
 // ---- Correlations.
 
+// NaN of a constant; what rounding has put above 1 is 1.
+FCI_FN double fci_study_bounded(double xy, double xx, double yy) {
+    if (!(xx > 0 && yy > 0)) return (double)NAN;
+    return fmax(-1, fmin(xy / (sqrt(xx) * sqrt(yy)), 1));
+}
+
 typedef double fci_study_relation(const double *x, const double *y, size_t n, double *scratch);
 
 FCI_FN double fci_study_pearson(const double *x, const double *y, size_t n, double *scratch) {
@@ -37355,7 +37361,7 @@ FCI_FN double fci_study_pearson(const double *x, const double *y, size_t n, doub
         xx += dx * dx;
         yy += dy * dy;
     }
-    return xx > 0 && yy > 0 ? xy / (sqrt(xx) * sqrt(yy)) : (double)NAN;
+    return fci_study_bounded(xy, xx, yy);
 }
 
 // Ranks from 1; equal values share the mean of theirs.
@@ -37387,7 +37393,7 @@ FCI_FN double fci_study_kendall(const double *x, const double *y, size_t n, doub
             nx += a != 0;
             ny += b != 0;
         }
-    return nx > 0 && ny > 0 ? sum / (sqrt(nx) * sqrt(ny)) : (double)NAN;
+    return fci_study_bounded(sum, nx, ny);
 }
 
 static const struct fci_study_relation_row {

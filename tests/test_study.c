@@ -27,6 +27,13 @@ static void test_correlations(void) {
              near(fci_study_kendall(line, bent, 4, scratch), 1, 1e-15) &&
              fci_study_pearson(line, bent, 4, scratch) < 0.8,
          "one order, no line");
+    for (size_t n = 2; n <= 12; n++) { // sums of squares are rounded
+        double tenths[12], more[24];
+        for (size_t i = 0; i < n; i++) tenths[i] = 0.1 * (double)(i * i);
+        for (int i = 0; i < FCI_STUDY_RELATIONS; i++)
+            T_OK(fci_study_relations[i].of(tenths, tenths, n, more) <= 1, "%s of %d: at most 1",
+                 fci_study_relations[i].name, (int)n);
+    }
     for (int i = 0; i < FCI_STUDY_RELATIONS; i++) {
         T_OK(near(fci_study_relations[i].of(line, down, 4, scratch), -1, 1e-15), "%s: the reverse",
              fci_study_relations[i].name);
