@@ -23983,8 +23983,12 @@ FCI_FN fc_code fci_form_read_info(const fci_json *root, fc_plan_info *info, fc_e
     static const char *const sections[] = {"model", "calibration", "cost"};
     const fci_json *format, *object;
     if (root->type != FCI_JSON_OBJECT) return fci_json_bad(err, root, "plan", "an object");
-    if (fci_json_member(root, "format", FCI_JSON_STRING, &format, err)) return FC_ERR_FORMAT;
-    if (!fci_is(format->text, FCI_PLAN_FORMAT))
+    format = fci_json_get(root, "format");
+    if (!format)
+        return fci_fail(err, FC_ERR_FORMAT, 0,
+                        "expected a plan of finercut (plan.json), got another JSON object: it has "
+                        "no \"format\"");
+    if (!fci_json_is(format, FCI_JSON_STRING) || !fci_is(format->text, FCI_PLAN_FORMAT))
         return fci_json_bad(err, format, "format", "\"" FCI_PLAN_FORMAT "\"");
     for (size_t i = 0; i < 3; i++) {
         if (i > 0 && !fci_json_get(root, sections[i])) continue;

@@ -260,8 +260,9 @@ static const struct { const char *from, *to, *error; } variants[] = {
      "seed: expected a whole number"},
     {"finercut-plan-1", "finercut-plan-2", "format: expected \"finercut-plan-1\", got "
      "\"finercut-plan-2\""},
-    {"\"format\":\"finercut-plan-1\",", "", "format: expected a string, got nothing"},
-    {"\"finercut-plan-1\"", "1", "format: expected a string, got 1"},
+    {"\"format\":\"finercut-plan-1\",", "", "expected a plan of finercut (plan.json), got another "
+     "JSON object: it has no \"format\""},
+    {"\"finercut-plan-1\"", "1", "format: expected \"finercut-plan-1\", got 1"},
     {"{\"fingerprint\":\"00ff\",", "{", "model: fingerprint: expected a text of 1 to 31 bytes "
      "without NUL, got nothing"},
     {"\"00ff\"", "\"\"", "fingerprint: expected a text of 1 to 31 bytes"},
