@@ -5203,6 +5203,10 @@ FCI_FN fc_code fci_output_stream_read(const fci_context *c, const char *path, ch
     size_t capacity = 65536, got = 0;
     uint64_t size = 0;
     int error = fci_platform_stream(path, &file, &size);
+    if (error == FCI_PLATFORM_NOT_A_FILE)
+        return fci_fail(err, FC_ERR_IO, 0,
+                        "%s: cannot open: expected a file or a pipe, got a socket or a device",
+                        name);
     if (error) return fci_io_error(err, name, "open", error);
     if (size > FCI_TEXT_READ_LIMIT) {
         fci_platform_close(NULL, file);

@@ -139,7 +139,7 @@ for file in pipe /dev/null /dev/zero; do
         --text text.txt
 done
 bad "/dev/zero as a text: it has no end" \
-    "/dev/zero: cannot open: expected a file, got a pipe, a socket or a device" eval one.gguf \
+    "/dev/zero: cannot open: expected a file or a pipe, got a socket or a device" eval one.gguf \
     --text /dev/zero
 bad "nor as a plan of a page" "/dev/zero: cannot open: expected a file" report kept.json /dev/zero \
     -o x.html
