@@ -4459,14 +4459,15 @@ FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t by
 
 // What people have in place of a model's files or of a text, by its first bytes.
 #define FCI_FILE_PAGE "an HTML page: the download gave a page instead of the file"
+#define FCI_FILE_LFS "a Git LFS pointer, not the file it stands for: run `git lfs pull`"
 #define FCI_FILE_GGML "a GGML file of before GGUF: convert the model anew"
 static const struct fci_file_alien {
     uint32_t at;
     const char *magic, *what;
     const char *end; // where prose may begin so, of what is none: its last bytes but blanks
 } fci_file_aliens[] = {
-    {0, "version https://git-lfs.github.com/spec/v1\n",
-     "a Git LFS pointer, not the file it stands for: run `git lfs pull`", NULL},
+    {0, "version https://git-lfs.github.com/spec/v1\n", FCI_FILE_LFS, NULL},
+    {0, "version https://git-lfs.github.com/spec/v1\r\n", FCI_FILE_LFS, NULL},
     {0, "<!DOCTYPE", FCI_FILE_PAGE, ">"},
     {0, "<!doctype", FCI_FILE_PAGE, ">"},
     {0, "<html", FCI_FILE_PAGE, ">"},
@@ -20145,13 +20146,13 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
 FCI_FN fc_code fci_tokens_prose(const char *text, size_t n, fc_error *err) {
     const char *nul = n ? (const char *)memchr(text, 0, n) : NULL;
     const fc_code code = nul ? FC_ERR_FORMAT : fci_tokenizer_utf8(text, n, err);
-    const bool prose = !code && !fci_begins(fci_sn(text, n), "version https://git-lfs");
-    const char *alien = prose ? NULL : fci_alien_name(text, n, true);
-    if (alien) return fci_fail(err, FC_ERR_FORMAT, 0, "text: expected UTF-8, got %s", alien);
+    const char *alien = fci_alien_name(text, n, true);
+    if (alien && (code || fci_begins(fci_s(alien), "a Git LFS"))) // prose may begin as the others
+        return fci_fail(err, FC_ERR_FORMAT, 0, "text: expected UTF-8, got %s", alien);
     if (!nul) return code;
     return fci_fail(err, FC_ERR_FORMAT, (uint64_t)(nul - text),
-                    "text: expected UTF-8, got a NUL byte at %llu: it is UTF-16, which iconv "
-                    "converts, or no text", (unsigned long long)(nul - text));
+                    "text: expected UTF-8, got a NUL byte at %llu: it is UTF-16 or UTF-32, "
+                    "which iconv converts, or no text", (unsigned long long)(nul - text));
 }
 
 FCI_FN bool fci_tokens_white(const fc_tokenizer *t, const char *p) {
@@ -38927,6 +38928,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_EXPORT_GONE
 #undef FCI_FILE_GGML
 #undef FCI_FILE_HEAD
+#undef FCI_FILE_LFS
 #undef FCI_FILE_PAGE
 #undef FCI_FIRST_BLOCK_SLOT
 #undef FCI_FIRST_FFN_SLOT

@@ -1829,9 +1829,13 @@ static const char *looks_like(const fc_text *t) {
 }
 
 static int check_marks(const char *name, const char *text, size_t n) {
-    if (n < 2 || (memcmp(text, "\xff\xfe", 2) != 0 && memcmp(text, "\xfe\xff", 2) != 0))
+    const int wide = n >= 4 && (memcmp(text, "\xff\xfe\0\0", 4) == 0 ||
+                                memcmp(text, "\0\0\xfe\xff", 4) == 0);
+    if (!wide && (n < 2 || (memcmp(text, "\xff\xfe", 2) != 0 && memcmp(text, "\xfe\xff", 2) != 0)))
         return STATUS_OK;
-    return fail("%s: expected UTF-8 text, got UTF-16: convert it (iconv -f UTF-16 -t UTF-8)", name);
+    const char *form = wide ? "UTF-32" : "UTF-16";
+    return fail("%s: expected UTF-8 text, got %s: convert it (iconv -f %s -t UTF-8)", name, form,
+                form);
 }
 
 // A byte order mark says what a text is, and is not part of it.
@@ -1844,7 +1848,7 @@ static int drop_mark(const char *name, char *text, size_t *n) {
     return STATUS_OK;
 }
 
-// Fails where a text is UTF-16, or blank. Drops its byte order mark.
+// Fails where a text is UTF-16 or UTF-32, or blank. Drops its byte order mark.
 static int check_text(const char *name, fc_text *t) {
     size_t blank = 0;
     if (drop_mark(name, t->bytes, &t->length)) return STATUS_FAILED;

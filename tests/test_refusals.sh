@@ -59,6 +59,7 @@ while read -r magic words; do
     t_ok "a file: $words" says 1 "$words" info file.bin
 done <<'KINDS'
 version\040https://git-lfs.github.com/spec/v1\n git lfs pull
+version\040https://git-lfs.github.com/spec/v1\r\n git lfs pull
 <!DOCTYPE\040html> HTML page
 <html> HTML page
 PK\003\004\024\000\000\000\010\010 zip archive
@@ -246,6 +247,8 @@ the hills and nobody went out."
 printf '%s\n%s\n' "$text" "$text" >plain.txt
 printf '\377\376T\000h\000e\000 \000' >utf16.txt
 printf 'T\000h\000e\000 \000' >utf16_without_mark.txt
+printf '\377\376\000\000T\000\000\000' >utf32.txt
+printf '\000\000\376\377\000\000\000T' >utf32_big.txt
 printf ' \n\n\t \r\n' >white.txt
 : >empty.txt
 printf 'The cat\n' >short.txt
@@ -253,7 +256,9 @@ printf '{"text": "The cat sat"}\n{"text": "The dog"}\n' >lines.jsonl
 cat bom plain.txt >bom.txt
 t_ok "a text" prune 0 "" plain.txt
 cp p.json plain.json
-t_ok "UTF-16" prune 1 "iconv" utf16.txt
+t_ok "UTF-16" prune 1 "got UTF-16: .*iconv -f UTF-16" utf16.txt
+t_ok "UTF-32" prune 1 "got UTF-32: .*iconv -f UTF-32" utf32.txt
+t_ok "UTF-32, its high bytes first" prune 1 "got UTF-32: .*iconv -f UTF-32" utf32_big.txt
 t_ok "UTF-16 without its mark" prune 1 "NUL byte at 1" utf16_without_mark.txt
 t_ok "white space" prune 1 "white space alone" white.txt
 t_ok "nothing" prune 1 "got nothing" empty.txt
@@ -295,6 +300,8 @@ while read -r bytes end words; do
     t_ok "$words as JSON" refused "$words" "$json"
 done <<'KINDS'
 version\040https://git-lfs.github.com/spec/v1\noid\040sha256:00\n 7 a Git LFS pointer
+version\040https://git-lfs.github.com/spec/v1\r\noid\040sha256:00\r\n 7 a Git LFS pointer
+\n\040version\040https://git-lfs.github.com/spec/v1\noid\040sha256:00\n 7 a Git LFS pointer
 PK\003\004\024\000\000\000\010\010 \n a zip archive
 \037\213\010\000\000\000\000\000 \n a gzip archive
 PAR1\025\000\025 PAR1 a Parquet file
