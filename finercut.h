@@ -24451,9 +24451,9 @@ typedef struct fci_evaluation {
 
 // v->m is set; the rest may be zeroed.
 FCI_FN void fci_perplexity_close(fci_evaluation *v);
-// Checks v->tokens and v->mask and opens an engine for them, with up to head_rows rows of logits at
-// a time; closed on failure.
+// Checks v->tokens and v->mask and opens an engine, of head_rows logits; closed on failure.
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err);
+FCI_FN uint64_t fci_perplexity_least(fci_evaluation *v); // memory limit for that
 // One pass over all sequences; `take` gets the final rows of each.
 FCI_FN fc_code fci_perplexity_pass(fci_evaluation *v, fc_error *err);
 // A `take` that keeps likelihoods, and what those of all sequences come to.
@@ -24518,6 +24518,23 @@ FCI_FN void fci_perplexity_close(fci_evaluation *v) {
     fci_engine_close(&v->engine);
 }
 
+// Sets v->n_kept, too.
+FCI_FN fci_engine_wish fci_perplexity_wish(fci_evaluation *v, size_t longest, size_t head_rows) {
+    const size_t n = fci_tokens_count(v->tokens);
+    v->n_kept = n * v->n_each;
+    const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float),
+                   kept = last + v->n_kept * sizeof *v->kept;
+    const fci_engine_wish wish = {longest, n, head_rows, longest, v->taken + kept};
+    return wish;
+}
+
+FCI_FN uint64_t fci_perplexity_least(fci_evaluation *v) {
+    size_t longest;
+    if (fci_tokens_check(v->m, v->tokens, 1, &longest, NULL)) return 0;
+    const fci_engine_wish wish = fci_perplexity_wish(v, longest, 1);
+    return fci_engine_least(v->m, &wish);
+}
+
 FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error *err) {
     const fc_tokens *t = v->tokens;
     const size_t least = v->take != fci_perplexity_take_nll        ? 1
@@ -24532,11 +24549,7 @@ FCI_FN fc_code fci_perplexity_open(fci_evaluation *v, size_t head_rows, fc_error
                         "most", (unsigned)least, (unsigned long long)longest);
     v->mask = fci_healed_mask(v->m, v->mask, err);
     if (!v->mask) return FC_ERR_MISMATCH;
-    v->n_kept = fci_tokens_count(t) * v->n_each;
-    const uint64_t last = v->n_last * v->m->hyper.hidden * sizeof(float),
-                   kept = last + v->n_kept * sizeof *v->kept;
-    const fci_engine_wish wish = {longest, fci_tokens_count(t), head_rows, longest,
-                                  v->taken + kept};
+    const fci_engine_wish wish = fci_perplexity_wish(v, longest, head_rows);
     code = fci_engine_begin(&v->engine, v->m, &wish, err);
     if (code) return code;
     v->engine.tick = fci_perplexity_tick;
@@ -24893,6 +24906,7 @@ typedef struct fci_search_view {
     size_t room;           // rows that are scored together
     uint64_t trail_bytes, kept_bytes, held_bytes, other_bytes; // beside the engine's
     uint64_t scratch_bytes; // in a file
+    uint64_t least[2]; // memory limits that would do where it is too little: without and with that
 } fci_search_view;
 
 // Checks as fc_prune does, but for a hash of every byte; *v is to be closed, after a failure too.
@@ -24990,6 +25004,7 @@ typedef struct fci_search {
     fci_evaluation judge; // opened where that is a perplexity
     fc_watch judging;
     uint64_t judge_bytes;  // what its engine needs at least
+    uint64_t least[2];     // as fci_search_view has them
     fci_search_clock clock;  // while sublayers are timed
     double step_units, step_exhaustive;
     double ratio; // of the two, in the previous step
@@ -26309,18 +26324,21 @@ FCI_FN void fci_search_budget(fci_search *s, size_t longest, uint64_t *taken, ui
     *taken += *kept + *held;
 }
 
-// Says how much would do with the trail in a file, where no folder was given for that.
+// Says how much would do with the trail in a file, where no folder was given for that, and keeps
+// both numbers.
 FCI_FN fc_code fci_search_too_little(fci_search *s, fci_engine_wish wish, fc_error *err) {
     const fc_error without = *err;
     const uint32_t spacing = s->spacing;
+    s->least[0] = s->least[1] = fci_engine_least(s->m, &wish);
     if (!FCI_SCRATCH || s->desc->scratch) return err->code;
     wish.taken -= fci_search_bytes(s, spacing);
     s->folder = ".";
     wish.taken += fci_search_bytes(s, 1);
     s->folder = NULL;
     s->spacing = spacing;
+    s->least[1] = fci_engine_least(s->m, &wish);
     return fci_fail(err, without.code, without.where, "%s; %llu with a scratch folder", without.msg,
-                    (unsigned long long)fci_engine_least(s->m, &wish));
+                    (unsigned long long)s->least[1]);
 }
 
 FCI_FN void fci_search_lay_trail(fci_search *s) {
@@ -27054,6 +27072,7 @@ FCI_FN fc_code fci_search_look(fc_model *m, const fc_prune_desc *d, fci_search_v
     fc_code code = fci_search_prepare(&s, false, err);
     v->plan = s.plan;
     if (!code) code = fci_search_size(&s, &kept, err);
+    memcpy(v->least, s.least, sizeof s.least);
     v->engine = s.engine;
     if (!code) code = fci_search_weigh(&s, false, err);
     if (!code && d->until.unit != FC_UNIT_PERPLEXITY) code = fci_search_within(&s, err);
@@ -28419,6 +28438,8 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
 
 // Of all sequences of all tasks.
 FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t);
+// The least memory limit for each of them.
+FCI_FN uint64_t fci_tasks_least(const fc_tasks *t);
 // Of task i.
 FCI_FN size_t fci_tasks_items(const fc_tasks *t, size_t i);
 
@@ -29165,6 +29186,21 @@ FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t) {
     return n;
 }
 
+FCI_FN fci_engine_wish fci_tasks_wish(const fci_tasks_task *task) {
+    const fci_engine_wish wish = {(size_t)task->longest, (size_t)task->n_tokens,
+                                  (size_t)task->n_scored, (size_t)task->longest, 0};
+    return wish;
+}
+
+FCI_FN uint64_t fci_tasks_least(const fc_tasks *t) {
+    uint64_t least = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        const fci_engine_wish wish = fci_tasks_wish(&t->tasks[i]);
+        least = fci_max(least, fci_engine_least(t->m, &wish));
+    }
+    return least;
+}
+
 FCI_FN size_t fci_tasks_items(const fc_tasks *t, size_t i) { return t->tasks[i].n_items; }
 
 FINERCUT_API void fc_tasks_close(fc_tasks *t) {
@@ -29424,9 +29460,7 @@ FCI_FN void fci_tasks_end(fci_tasks_job *j) {
 }
 
 FCI_FN fc_code fci_tasks_begin(fc_model *m, fci_tasks_job *j, fc_error *err) {
-    const fci_tasks_task *task = j->task;
-    const fci_engine_wish wish = {(size_t)task->longest, (size_t)task->n_tokens,
-                                  (size_t)task->n_scored, (size_t)task->longest, 0};
+    const fci_engine_wish wish = fci_tasks_wish(j->task);
     fc_code code = fci_engine_begin(&j->engine, m, &wish, err);
     if (code) return code;
     j->engine.tick = fci_tasks_tick;
@@ -38594,13 +38628,62 @@ FCI_FN fc_code fci_study_begin(fc_study *s) {
     return code;
 }
 
-// Sets a->work: what the rest of an arm's search takes, as tokens through the whole model. Of the
-// first arm also where its plan is complete, as that measures the pace, which is always needed.
+// Whether an arm's search is estimated: where there is something to do, and the first one's in any
+// case, as that measures the pace.
+FCI_FN bool fci_study_estimates(const fc_study *s, const fci_study_arm *a) {
+    return a == s->arms || (!a->n_prefixes && a->prune.remove);
+}
+
+// The least memory limit for what measures a set.
+FCI_FN uint64_t fci_study_least(const fc_study *s) {
+    fci_evaluation distances = FCI_ZERO, text = FCI_ZERO;
+    distances.m = text.m = s->m;
+    distances.tokens = s->d.calibration;
+    distances.n_each = FC_METRIC_COUNT;
+    distances.n_last = fci_tokens_count(s->d.calibration);
+    text.tokens = s->d.eval;
+    text.n_each = 1;
+    return fci_max(s->tasks ? fci_tasks_least(s->tasks) : 0,
+                   fci_max(fci_perplexity_least(&distances), fci_perplexity_least(&text)));
+}
+
+// The memory limit is too little at once where it would be later.
+FCI_FN fc_code fci_study_fits(fc_study *s) {
+    const uint64_t limit = s->m->memory_limit;
+    uint64_t least[2]; // without and with a scratch folder
+    uint32_t n;
+    char in_file[64] = "";
+    fc_code code = FC_OK;
+    fci_study_rest(s, &n);
+    least[0] = least[1] = limit && n ? fci_study_least(s) : 0;
+    for (size_t i = 0; i < s->n_arms && limit && !code; i++) {
+        fci_search_view v;
+        fc_prune_desc prune = s->arms[i].prune;
+        prune.resume = s->arms[i].plan;
+        if (!fci_study_estimates(s, &s->arms[i])) continue;
+        code = fci_search_look(s->m, &prune, &v, s->err);
+        if (v.least[0]) { // others may need more
+            fci_clear(s->err);
+            code = FC_OK;
+        }
+        for (size_t k = 0; k < 2; k++) least[k] = fci_max(least[k], v.least[k]);
+        fci_search_look_away(&v);
+    }
+    if (code || least[0] <= limit) return code;
+    if (least[1] < least[0])
+        snprintf(in_file, sizeof in_file, "; %llu with a scratch folder",
+                 (unsigned long long)least[1]);
+    return fci_fail(s->err, FC_ERR_LIMIT, 0,
+                    "memory limit: expected at least %llu bytes for all of the study, got %llu%s",
+                    (unsigned long long)least[0], (unsigned long long)limit, in_file);
+}
+
+// Sets a->work: what the rest of an arm's search takes, as tokens through the whole model.
 FCI_FN fc_code fci_study_work(fc_study *s, fci_study_arm *a, fci_estimate_pace *pace) {
     fc_prune_desc prune = a->prune;
     fc_estimate e;
     prune.resume = a->plan;
-    if (a != s->arms && (a->n_prefixes || !prune.remove)) return FC_OK;
+    if (!fci_study_estimates(s, a)) return FC_OK;
     const fc_code code = fci_estimate_of(s->m, &prune, pace, &e, s->err);
     if (!code) a->work = e.seconds.likely / fci_estimate_token(s->m, pace);
     return code;
@@ -38641,6 +38724,7 @@ FCI_FN fc_code fci_study_prepare(fc_study *s) {
     if (!code) code = fci_study_arms(s);
     if (!code) code = fci_study_settings(s);
     if (!code) code = fci_study_begin(s);
+    if (!code) code = fci_study_fits(s);
     return code ? code : fci_study_weigh(s);
 }
 

@@ -50,6 +50,21 @@ if ! grep -q "no mapped files" err; then
     t_ok "give the same" cmp a/study.csv f/study.csv
 fi
 rm -rf no f
+told() { # ARGUMENT...: the least memory that an error names is enough for all of a study
+    study 1 m --memory-limit 1000 "$@" || return 1
+    told_least=$(sed -n 's/.*memory limit: expected at least \([0-9]*\).*/\1/p' err)
+    study 1 m --memory-limit $((told_least - 1)) --dry-run "$@" &&
+        study 1 m --memory-limit $((told_least - 1)) "$@" && test ! -e m &&
+        study 0 m --memory-limit "$told_least" "$@" && rm -r m
+}
+words=$(head -c 400 eval.txt | tr -c 'A-Za-z' ' ')
+for gold in 0 1; do
+    echo "{\"query\": \"$words\", \"choices\": [\"a\", \"b\"], \"gold\": $gold}"
+done >long.jsonl
+points=25 random=1
+t_ok "least memory" told
+t_ok "least memory of long items" told --task choices_long=long.jsonl
+points=0,25,50 random=2
 t_ok "a page" grep -q "Which distance tells what is lost" a/index.html
 cp -r a kept
 t_ok "again" study 0 a
