@@ -18000,7 +18000,7 @@ FCI_FN fc_code fci_config_window_blocks(fc_model *m, const fci_json *config, fc_
         if (sliding && !h->window)
             return fci_fail(err, FC_ERR_FORMAT, 0,
                             "\"sliding_window\": expected 1 or more for block %u, got %s",
-                            (unsigned)i, zero ? "0" : "none");
+                            (unsigned)i, zero ? "0" : "none in use");
         if (sliding) h->blocks[i].window = (uint32_t)h->window;
         if (sliding && h->blocks[i].rope && fci_config_has(m, FCI_TRAIT_TWO_ROPES))
             h->blocks[i].rope = 2;
@@ -27218,18 +27218,19 @@ FCI_FN fc_code fci_estimate_sublayers(fci_search_view *v, const fc_tokens *t, do
     }
     const double head = (double)m->hyper.vocab * (double)m->hyper.hidden / cost[n];
     const double begun = fci_platform_seconds();
-    size_t tokens = fci_estimate_first(share * head, most);
+    size_t tokens = fci_estimate_first(share * head, most), last = tokens;
     for (int pass = 0; tokens; pass++) {
         fci_estimate_clock clock = {kinds, seconds, (double)tokens, 0, 0, watch};
         if (!code) code = fci_estimate_pass(&v->engine, t, kinds, tokens, &clock, err);
         if (code) return code;
         const double before = took;
-        pace->few = tokens < fci_min(most, FCI_ESTIMATE_TOKENS);
+        last = tokens;
         took = fci_platform_seconds() - begun;
         const double each = took / (double)tokens / share * search * FCI_ESTIMATE_SHARE;
         if (pass == 0 && each < budget) budget = each;
         tokens = fci_estimate_next(tokens, most, pass, took - before, took, budget);
     }
+    pace->few |= last < fci_min(most, FCI_ESTIMATE_TOKENS);
     for (size_t k = 0; k < n; k++)
         if (m->present[k]) seconds[k] = seconds[fci_search_like(m, k)];
     return FC_OK;
@@ -27251,7 +27252,8 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
     fc_code code = fci_estimate_load(m, &m->output, watch, err);
     const double begun = fci_platform_seconds();
     double took = 0;
-    for (size_t rows = fci_estimate_first(work, most); rows && !code;) {
+    size_t rows = fci_estimate_first(work, most), last = rows;
+    while (rows && !code) {
         code = fci_estimate_pass(&v->engine, t, none, rows, NULL, err);
         v->engine.tick = fci_estimate_head_tick;
         v->engine.tick_user = watch;
@@ -27261,8 +27263,10 @@ FCI_FN fc_code fci_estimate_metric(fci_search_view *v, const fc_tokens *t, fc_me
         v->engine.tick = NULL;
         const double before = took;
         took = fci_platform_seconds() - begun;
+        last = rows;
         rows = fci_estimate_next(rows, most, 1, took - before, took, 0);
     }
+    pace->few |= last < fci_min(most, FCI_ESTIMATE_TOKENS);
     pace->known[metric] = !code;
     return code;
 }
@@ -28767,14 +28771,12 @@ FCI_FN int fci_tasks_truth(fci_str s) {
     return -1;
 }
 
-// Whether that says choice i: true or false by its word, of two choices without such words by its
+// Whether that says choice i: true or false by its word, of two choices without such `words` by its
 // number; else by its number, its label, or its text.
 FCI_FN bool fci_tasks_is_gold(const fci_json *n, fci_str text, const fci_tasks_doc *d,
-                              const fci_str *labels, uint32_t i) {
-    bool words = false;
+                              const fci_str *labels, bool words, uint32_t i) {
     char digits[12];
     snprintf(digits, sizeof digits, "%u", i);
-    for (uint32_t k = 0; k < d->n_choices; k++) words |= fci_tasks_truth(d->choices[k]) >= 0;
     if (fci_json_is(n, FCI_JSON_BOOL))
         return words ? fci_tasks_truth(d->choices[i]) == (int)n->truth
                      : d->n_choices == 2 && n->truth == (i == 1);
@@ -28788,6 +28790,7 @@ FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci
     const fci_json *n = row->gold ? fci_tasks_at(r->item, fci_s(row->gold)) : NULL;
     char what[40], expected[64];
     fci_str *labels, text = {"", 0};
+    bool words = false;
     if (!row->gold) return FC_OK;
     fc_code code = fci_tasks_labels(r, row, d, &labels);
     if (code) return code;
@@ -28796,9 +28799,10 @@ FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci
              labels ? ", or a label" : "");
     if (n && (n->type == FCI_JSON_STRING || n->type == FCI_JSON_NUMBER))
         text = fci_tokens_strip(r->t, n->text, true);
+    for (uint32_t i = 0; i < d->n_choices; i++) words |= fci_tasks_truth(d->choices[i]) >= 0;
     d->gold = d->n_choices;
     for (uint32_t i = 0; n && i < d->n_choices; i++) {
-        if (!fci_tasks_is_gold(n, text, d, labels, i)) continue;
+        if (!fci_tasks_is_gold(n, text, d, labels, words, i)) continue;
         if (d->gold < d->n_choices)
             return fci_fail(r->err, FC_ERR_FORMAT, 0,
                             "%s: expected one choice, got what stands for %u and %u", what, d->gold,
@@ -37660,7 +37664,8 @@ FCI_FN fc_code fci_study_nearest(fc_study *s, const fc_plan *p, uint64_t target,
 FCI_FN fc_code fci_study_agrees(fc_study *s, const fci_study_arm *a, const fci_study_set *set,
                                 size_t steps) {
     const double is = set->values[a->prune.metric], score = a->plan->steps[steps - 1].score;
-    if (!set->read || !set->known || fabs(is - score) <= 1e-6 + 0.01 * fabs(score)) return FC_OK;
+    if (!set->read || !set->known || isnan(is)) return FC_OK;
+    if (fabs(is - score) <= 1e-6 + 0.01 * fabs(score)) return FC_OK;
     return fci_fail(s->err, FC_ERR_FORMAT, 0,
                     "%s: %s after step %llu of %s: expected %g, as that says, got %g; `force` "
                     "begins anew",

@@ -3735,7 +3735,7 @@ typedef struct voice { // a model, and what it says
     const uint8_t *mask;
     fc_text text; // the last it said
     meter meter;
-    int shown;    // its text, on the terminal of the meter
+    int shown;    // some of its text
 #ifndef FINERCUT_NO_CHAT
     fc_chat *chat;
     fc_generator *generator; // of so many positions; NULL: none yet
@@ -3747,7 +3747,7 @@ typedef struct voice { // a model, and what it says
 } voice;
 
 static int put_piece(void *user, const char *bytes, size_t n) {
-    ((voice *)user)->shown = terminal(stdout);
+    ((voice *)user)->shown = 1;
     clear_bar();
     // what a model writes may not steer it
     if (terminal(stdout)) put_escaped(stdout, FC_ESCAPE_TERMINAL, bytes, n, "\n\t");
