@@ -3030,11 +3030,12 @@ static void put_estimate(const session *s, const fc_estimate *e) {
            whose_time(s), e->measured, s->o->own ? "; what --own writes first comes on top" : "");
 }
 
-static fc_code estimate(session *s, fc_prune_desc *desc, fc_estimate *e) {
+static fc_code estimate(session *s, const fc_prune_desc *desc, fc_estimate *e) {
     meter m = meter_of(s, "measuring");
-    desc->watch.progress = eval_progress;
-    desc->watch.user = &m;
-    const fc_code code = fc_prune_estimate(s->model, desc, e, &s->err);
+    fc_prune_desc told = *desc;
+    told.watch.progress = eval_progress;
+    told.watch.user = &m;
+    const fc_code code = fc_prune_estimate(s->model, &told, e, &s->err);
     clear_bar();
     return code;
 }
