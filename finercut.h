@@ -3235,7 +3235,7 @@ FCI_FN uint64_t fci_platform_room(const char *path) {
 #if FCI_POSIX && !defined(FINERCUT_NO_MMAP)
 
 FCI_FN int fci_drafts_zeros(void *file, uint64_t n) {
-    static const char zeros[4096] = {0};
+    const char zeros[2048] = {0};
     int error = 0;
     for (; n > 0 && !error; n -= n < sizeof zeros ? n : sizeof zeros)
         error = fci_drafts_write(NULL, file, zeros, n < sizeof zeros ? (size_t)n : sizeof zeros);
