@@ -10,9 +10,9 @@ FINERCUT_SMOLLM2_GGUF, FINERCUT_SMOLLM2_HF and FINERCUT_GEMMA3_GGUF real models,
 folder with llama.cpp's llama-perplexity (and llama-simple, for greedy continuations); without it
 the package llama_cpp does, where it is installed. Plans are
 written by hand, so that attention-only, FFN-only and empty blocks all occur, the first and the last
-block among them; at 25 % a small model is healed, too. Logits of every export in the other program are
-compared with those of `finercut logits --plan`, or `--heal`, on the model that was exported, and
-for one plan that a search made, its distance. With files of `finercut heal` behind a model its
+block among them; at 25 % a small model is healed, too. Logits of every export in the other program
+are compared with those of `finercut logits --plan`, or `--heal`, on the model that was exported,
+and for one plan that a search made, its distance. With files of `finercut heal` behind a model its
 exports by each, and without healing by the same removals, are compared instead.
 """
 import hashlib
