@@ -31439,9 +31439,23 @@ FCI_FN fc_code fci_heal_check(const fc_model *m, const fc_heal_desc *d, fc_error
     return FC_OK;
 }
 
+FCI_FN void fci_heal_close(fci_heal *h) {
+    const fci_context *c = &h->m->c;
+    fci_group g = fci_group_of(c, FCI_FREE, NULL);
+    if (h->tokens.starts) fci_heal_buffers(h, &g);
+    for (size_t i = 0; i < h->n_tensors; i++) fci_free(c, h->tensors[i].data);
+    for (size_t i = 0; i < 2; i++)
+        if (h->claims[i]) fci_platform_discard(NULL, h->claims[i]);
+    fci_engine_close(&h->engine);
+    fc_container_close(h->there);
+    fc_tokens_free(&h->tokens);
+    fc_tokens_free(&h->own);
+    fci_arena_free(&h->arena);
+    fci_free(c, h);
+}
+
 FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_result *out,
                              fc_error *err) {
-    fci_heal h = FCI_ZERO;
     fc_heal_result healed = FCI_ZERO;
     fc_error own;
     if (!err) err = &own;
@@ -31450,27 +31464,20 @@ FINERCUT_API fc_code fc_heal(fc_model *m, const fc_heal_desc *desc, fc_heal_resu
     fc_code code = fci_model_plain(m, "fc_heal", err);
     if (!code) code = fci_heal_check(m, desc, err);
     if (code) return code;
-    h.m = m;
-    h.files = m->c;
-    h.files.files = NULL;
-    h.desc = desc;
-    h.out = &healed;
-    h.err = err;
-    h.arena.c = &m->c;
-    fci_watch_begin(&h.watch, &desc->watch, "writing");
-    code = fci_heal_run(&h);
-    healed.seconds = fci_platform_seconds() - h.watch.start;
+    fci_heal *h = (fci_heal *)fci_alloc(&m->c, 1, sizeof *h, "heal", err); // large for a stack
+    if (!h) return FC_ERR_MEMORY;
+    h->m = m;
+    h->files = m->c;
+    h->files.files = NULL;
+    h->desc = desc;
+    h->out = &healed;
+    h->err = err;
+    h->arena.c = &m->c;
+    fci_watch_begin(&h->watch, &desc->watch, "writing");
+    code = fci_heal_run(h);
+    healed.seconds = fci_platform_seconds() - h->watch.start;
     if (out) *out = healed;
-    fci_group g = fci_group_of(&m->c, FCI_FREE, NULL);
-    if (h.tokens.starts) fci_heal_buffers(&h, &g);
-    for (size_t i = 0; i < h.n_tensors; i++) fci_free(&m->c, h.tensors[i].data);
-    for (size_t i = 0; i < 2; i++)
-        if (h.claims[i]) fci_platform_discard(NULL, h.claims[i]);
-    fci_engine_close(&h.engine);
-    fc_container_close(h.there);
-    fc_tokens_free(&h.tokens);
-    fc_tokens_free(&h.own);
-    fci_arena_free(&h.arena);
+    fci_heal_close(h);
     return code;
 }
 #endif
