@@ -392,7 +392,7 @@ def check_llama(what, model, out, source, work, context=128, chunks=4):
           f"({100 * (theirs / ours - 1):+.3f} %); {os.path.getsize(out)} bytes", flush=True)
     # there llama.cpp rounds activations to 8 bits
     quantised = "q4" in str(model).lower() or "gemma" in str(model) or "q8_0" in what
-    check(f"{what}: llama-perplexity", abs(theirs / ours - 1) < (0.01 if quantised else 0.005),
+    check(f"{what}: llama-perplexity", abs(theirs / ours - 1) < (0.02 if quantised else 0.005),
           f"expected {ours:.4f}, got {theirs:.4f}")
 
 
