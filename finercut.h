@@ -28591,7 +28591,7 @@ FCI_FN fc_code fci_tasks_string(fci_tasks_reader *r, fci_str path, fci_str *out)
 // Appends {what}, as the rows' comment says; `what` without its braces.
 FCI_FN fc_code fci_tasks_put(fci_tasks_reader *r, fci_str what) {
     fci_buffer *b = &r->text;
-    size_t name = 0, cut;
+    size_t name = 0, cut = 0;
     fci_str s;
     while (name < what.n && !strchr("~!^=<>", what.p[name])) name++;
     if (fci_tasks_string(r, fci_sn(what.p, name), &s)) return FC_ERR_FORMAT;
@@ -28599,9 +28599,9 @@ FCI_FN fc_code fci_tasks_put(fci_tasks_reader *r, fci_str what) {
                at = name + 1 < what.n ? what.p[name + 1] : 0;
     if (sign == '~' || sign == '!') s = fci_tokens_strip(r->t, s, sign == '!');
     if (sign == '<' || sign == '>') {
-        for (cut = at == '_' ? 1 : s.n; cut > 0 && cut <= s.n && s.p[cut - 1] != at;)
-            cut = at == '_' ? cut + 1 : cut - 1;
-        if (cut == 0 || cut > s.n)
+        for (size_t i = 0; i < s.n && !(cut && at == '_'); i++)
+            if (s.p[i] == at) cut = i + 1;
+        if (cut == 0)
             return fci_fail(r->err, FC_ERR_FORMAT, 0, "\"%.*s\": expected a text with '%c' in it",
                             (int)name, what.p, at);
         s = sign == '<' ? fci_sn(s.p, cut - 1)
