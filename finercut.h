@@ -6261,11 +6261,11 @@ FCI_FN const fci_json *fci_json_some(const fci_json *object, const char *key) {
 // The member `key`; FC_ERR_FORMAT where it is not there, or not of `type`.
 FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json_type type,
                                const fci_json **out, fc_error *err);
-// A required string, as a view; *out stays on failure, so below.
+// A required string, as a view; *out is empty on failure, so below.
 FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err);
 // n, which may be NULL, as a text for a tokenizer, which has no NUL; `what` names it.
 FCI_FN fc_code fci_json_prose(const fci_json *n, const char *what, fci_str *out, fc_error *err);
-// A required true or false.
+// A required true or false; *out stays on failure.
 FCI_FN fc_code fci_json_flag(const fci_json *object, const char *key, bool *out, fc_error *err);
 // A flag that may be absent or null: *out stays.
 FCI_FN fc_code fci_json_option(const fci_json *object, const char *key, bool *out, fc_error *err);
@@ -6312,11 +6312,12 @@ FCI_FN fc_code fci_json_member(const fci_json *object, const char *key, fci_json
 FCI_FN fc_code fci_json_text(const fci_json *object, const char *key, fci_str *out, fc_error *err) {
     const fci_json *n;
     fc_code code = fci_json_member(object, key, FCI_JSON_STRING, &n, err);
-    if (!code) *out = n->text;
+    *out = code ? fci_s("") : n->text;
     return code;
 }
 
 FCI_FN fc_code fci_json_prose(const fci_json *n, const char *what, fci_str *out, fc_error *err) {
+    *out = fci_s("");
     if (!fci_json_is(n, FCI_JSON_STRING)) return fci_json_bad(err, n, what, "a text");
     if (n->text.n && memchr(n->text.p, 0, n->text.n))
         return fci_json_bad(err, n, what, "a text without NUL characters");
@@ -11263,6 +11264,8 @@ FCI_FN fc_code fci_vocabulary_unsupported(fci_vocabulary_loader *l, const char *
 FCI_FN fc_code fci_vocabulary_read_find(fci_vocabulary_loader *l, const fci_json *stage,
                                         bool *regex, const fci_json **out) {
     const fci_json *pattern;
+    *regex = false;
+    *out = NULL;
     fc_code code = fci_json_member(stage, "pattern", FCI_JSON_OBJECT, &pattern, l->err);
     if (code) return code;
     if (pattern->count != 1) return fci_json_bad(l->err, pattern, "pattern", "one Regex or String");
@@ -21353,7 +21356,7 @@ FCI_FN fc_code fci_chat_lines(const fc_chat *c, const char *field, fci_json_line
     const fci_json *item, *n;
     char fields[400], what[100];
     fci_shown shown;
-    fci_str words;
+    fci_str words = fci_s("");
     size_t n_lines = 0;
     fc_code code;
     for (;; n_lines++) {
@@ -36016,9 +36019,10 @@ static const fci_page_figure_row fci_page_figures[FCI_PAGE_TASK_FIGURES + 1] = {
     {"perplexity", "Perplexity", NULL, FCI_PERPLEXITY_LEAST, FCI_PERPLEXITY_MOST, false},
 };
 
-// A number that may be there; false: it is not, or null.
+// A number that may be there; false: it is not, or null, and *out is 0.
 FCI_FN bool fci_page_has(fci_page *g, const fci_json *object, const char *member, double *out) {
     const fci_json *v = fci_json_some(object, member);
+    *out = 0;
     if (!v || g->b.error.code) return false;
     if (v->type != FCI_JSON_NUMBER) fci_json_bad(&g->b.error, v, member, "a number or null");
     *out = v->number;
