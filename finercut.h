@@ -4437,8 +4437,8 @@ FCI_FN bool fci_input_listed(const fci_context *c); // false: they are in no fol
 FCI_FN const char *fci_memory_path(const fc_memory_file *files, size_t n_files,
                                    const char *function, fc_error *err);
 FCI_FN void fci_file_close(fci_file *f); // zeroed allowed; leaves it zeroed
-// Whether the system has mapped it, so that its bytes can leave memory and come back.
-FCI_FN bool fci_file_returns(const fci_file *f);
+FCI_FN bool fci_file_returns(const fci_file *f); // mapped by the system: bytes leave and come back
+FCI_FN fc_code fci_file_read(const fci_file *f, uint64_t at, void *to, size_t n, fc_error *err);
 FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n); // only then: n bytes leave
 // Maps the file where the io can, reads it otherwise; FC_ERR_LIMIT above `limit` bytes. `c` must
 // outlive *f, which needs no closing after a failure.
@@ -4598,6 +4598,12 @@ FCI_FN void fci_file_close(fci_file *f) {
 FCI_FN bool fci_file_returns(const fci_file *f) {
     const fc_io io = fci_platform_io();
     return f->mapped && io.map && f->c->io.map == io.map;
+}
+
+// Copies n bytes: less work than a page that is mapped for them alone.
+FCI_FN fc_code fci_file_read(const fci_file *f, uint64_t at, void *to, size_t n, fc_error *err) {
+    const int error = f->c->io.read_at(f->c->io.user, f->handle, to, at, n);
+    return error ? fci_io_error(err, f->name, "read", error) : FC_OK;
 }
 
 FCI_FN void fci_file_past(const fci_file *f, const void *p, uint64_t n) {
@@ -19175,7 +19181,7 @@ FCI_FN fc_code fci_identity_check_healed(fc_model *m, const fc_watch *watch, fc_
 
 // ---- private to this section
 
-enum { FCI_IDENTITY_BATCH = 128 };              // pieces hashed by all threads at once,
+enum { FCI_IDENTITY_BATCH = 96 };               // pieces hashed by all threads at once,
 #define FCI_IDENTITY_BATCH_BYTES ((uint64_t)1 << 26) // and about as many bytes at most
 
 typedef struct fci_identity {
@@ -19185,7 +19191,9 @@ typedef struct fci_identity {
     size_t n;
     const char *at[FCI_IDENTITY_BATCH];
     size_t bytes[FCI_IDENTITY_BATCH];
+    const fc_tensor *of[FCI_IDENTITY_BATCH];
     uint64_t hashes[FCI_IDENTITY_BATCH];
+    char *samples; // room for a batch's
 } fci_identity;
 
 typedef fc_code (*fci_identity_fn)(fci_identity *, const fc_tensor *, fc_error *);
@@ -19255,10 +19263,28 @@ FCI_FN void fci_identity_task(void *arg, size_t task, uint32_t worker) {
     x->hashes[task] = fci_xxh64(0, x->at[task], x->bytes[task]);
 }
 
+// Samples of mapped files are read.
+FCI_FN fc_code fci_identity_read(fci_identity *x, fc_error *err) {
+    for (size_t i = 0; i < x->n && x->samples; i++) {
+        const fc_tensor *t = x->of[i];
+        const fci_file *f = &x->m->container->files[t->file];
+        char *to = x->samples + i * FCI_IDENTITY_SAMPLE;
+        const uint64_t from = (uint64_t)(x->at[i] - (const char *)t->data);
+        if (x->bytes[i] > FCI_IDENTITY_SAMPLE || !fci_file_returns(f)) continue;
+        const fc_code code = fci_file_read(f, t->offset + from, to, x->bytes[i], err);
+        if (code) return code;
+        x->at[i] = to;
+    }
+    return FC_OK;
+}
+
 FCI_FN fc_code fci_identity_flush(fci_identity *x, fc_error *err) {
+    const fc_code code = fci_identity_read(x, err);
+    if (code) return code;
     fci_parallel_for(&x->m->c, x->n, fci_identity_task, x);
     for (size_t i = 0; i < x->n; i++) {
-        if (fci_disk_needed(x->m)) fci_disk_leave(x->m, x->at[i], x->bytes[i]);
+        if (fci_disk_needed(x->m) && x->bytes[i] > FCI_IDENTITY_SAMPLE)
+            fci_disk_leave(x->m, x->at[i], x->bytes[i]);
         x->hash = fci_xxh_add(x->hash, x->hashes[i]);
         x->done += x->bytes[i];
     }
@@ -19270,6 +19296,7 @@ FCI_FN fc_code fci_identity_flush(fci_identity *x, fc_error *err) {
 FCI_FN fc_code fci_identity_piece(fci_identity *x, const fc_tensor *t, uint64_t from, uint64_t n,
                                   fc_error *err) {
     x->at[x->n] = (const char *)t->data + from;
+    x->of[x->n] = t;
     x->bytes[x->n++] = (size_t)n;
     if (!fci_disk_needed(x->m)) fci_platform_soon((const char *)t->data + from, n);
     x->waiting += n;
@@ -19307,6 +19334,11 @@ FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fc
     x.m = m;
     fci_watch_begin(&x.watch, watch, "hashing");
     x.hash = healed ? 0 : fci_identity_settings(m);
+    if (look == fci_identity_samples) {
+        x.samples = (char *)fci_alloc(&m->c, FCI_IDENTITY_BATCH * FCI_IDENTITY_SAMPLE, 1,
+                                      "samples of tensors", err);
+        if (!x.samples) return FC_ERR_MEMORY;
+    }
     for (int pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < n && !code; i++) {
             const fc_tensor *t =
@@ -19315,6 +19347,7 @@ FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fc
             else x.hash = fci_identity_tensor(x.hash, t), x.total += t->bytes;
         }
     if (!code) code = fci_identity_flush(&x, err);
+    fci_free(&m->c, x.samples);
     *hash = x.hash;
     return code;
 }
@@ -27126,7 +27159,7 @@ enum {
 };
 #define FCI_ESTIMATE_SHARE 0.01  // of the search that measuring sublayers may take, if that is less
 #define FCI_ESTIMATE_WORK 2.5e9  // multiplications of a first pass
-#define FCI_ESTIMATE_SURE 0.1    // by how much the measured seconds may be wrong
+#define FCI_ESTIMATE_SURE 0.2    // by how much the measured seconds may be wrong: machines drift
 #define FCI_ESTIMATE_LESS 0.4    // by how much they may be too many, of too few tokens
 #define FCI_ESTIMATE_LOADS 4.0   // how often a race computes rows between those of the trail
 
