@@ -220,6 +220,8 @@
      - fc_study_...: the paper's questions in one run; fc_distances: of a mask, by every metric
      - fc_report_page: plans, results and tables as a page; fc_plan_advice
      - fc_eval_sequences, fc_eval_windows: perplexity by a fc_protocol, and of every sequence
+     - fc_perplexity.hash, fc_task_result.hash: what was measured; eval --json tells it (hash), and
+       a page keeps results of different ones apart
      - fc_prune_desc.evaluation: `until` goes by the perplexity of a text, too; fc_step tells it
      - fc_plan_info.parameters; a table of scores tells them, and what each value is
      - healed files name their tensors, and are refused where one is missing or more
@@ -1086,6 +1088,8 @@ typedef struct fc_perplexity {
     double nll;            /* mean over predicted positions */
     uint64_t n_positions;  /* predicted positions */
     uint64_t n_windows;
+    uint64_t hash;         /* FNV-1a of all ids and lengths, as fc_calibration has it: that of one
+                              text, cut in one way; 0 in fc_eval_desc.each */
     double seconds;
 } fc_perplexity;
 
@@ -1271,6 +1275,8 @@ typedef struct fc_task_result {
     double acc, acc_stderr;         /* share of items; its standard error is NaN for one item */
     double acc_norm, acc_norm_stderr; /* NaN: lambada */
     double perplexity, perplexity_stderr; /* of lambada's words; NaN: any other */
+    uint64_t hash;                  /* FNV-1a of the items as they are run and scored, and of which
+                                       choices are right: that of results that can be compared */
     uint64_t n_tokens;              /* of all questions with each choice by itself */
     uint64_t n_rows;                /* that had to be run, as what texts begin with runs once */
     double seconds;
@@ -1501,7 +1507,9 @@ typedef struct fc_page_desc {
     const char *const *names;     /* [n_plans], which tell them apart; NULL: by their settings */
     size_t n_plans;
     const fc_memory_file *files;  /* [n_files]: plans, and what `finercut eval --json` prints, told
-                                     apart by their content */
+                                     apart by their content; results go on one curve where name,
+                                     counts and settings are the same, and their `hash`, of the
+                                     tokens: older ones, without it, only by themselves */
     size_t n_files;
     const fc_page_table *tables;  /* [n_tables], before what is of one plan */
     size_t n_tables;
@@ -20028,8 +20036,9 @@ FINERCUT_API const fc_tokenizer *fc_model_tokenizer(fc_model *m, fc_error *err) 
 // Allocates a public result, zeroed, for n sequences with n_ids tokens in all; empty on failure.
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err);
-// Hash of the lengths and ids of all sequences, the same on any machine.
+// Hash of the lengths and ids of all sequences, the same on any machine; one continued by a number.
 FCI_FN uint64_t fci_tokens_hash(const fc_tokens *t);
+FCI_FN uint64_t fci_tokens_hash_number(uint64_t hash, uint32_t n);
 // Of all sequences, wherever the first one starts; 0 where there are none.
 FCI_FN size_t fci_tokens_count(const fc_tokens *t);
 // Checks that ids have embeddings.
@@ -23575,6 +23584,8 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
 
 // 20240726 as 2024-07-26.
 FCI_FN void fci_form_date(char out[16], uint32_t date);
+// Reads what the writer makes of a hash; v may be NULL, `what` names it.
+FCI_FN fc_code fci_form_hash(const fci_json *v, const char *what, uint64_t *hash, fc_error *err);
 // Appends the fields of a section of plan.json; "": the outermost ones.
 FCI_FN void fci_plan_put_section(fci_buffer *b, const char *section, const fc_plan_info *info);
 // Appends "until params:20%; kept were attn.0", of what there is, between `before` and `after`;
@@ -23839,19 +23850,16 @@ FCI_FN fc_code fci_form_read_text(const fci_form_field *f, const fci_json *v, ch
     return FC_OK;
 }
 
-FCI_FN fc_code fci_form_read_hash(const fci_form_field *f, const fci_json *v, char *at,
-                                  fc_error *err) {
+FCI_FN fc_code fci_form_hash(const fci_json *v, const char *what, uint64_t *hash, fc_error *err) {
     static const char digits[] = "0123456789abcdef";
-    uint64_t hash = 0;
     bool good = fci_json_is(v, FCI_JSON_STRING) && v->text.n == 16;
+    *hash = 0;
     for (size_t i = 0; good && i < 16; i++) {
         const char *digit = (const char *)memchr(digits, v->text.p[i], 16);
         good = digit != NULL;
-        if (good) hash = hash << 4 | (uint64_t)(digit - digits);
+        if (good) *hash = *hash << 4 | (uint64_t)(digit - digits);
     }
-    if (!good) return fci_json_bad(err, v, f->name, "16 lower-case hexadecimal digits");
-    memcpy(at, &hash, sizeof hash);
-    return FC_OK;
+    return good ? FC_OK : fci_json_bad(err, v, what, "16 lower-case hexadecimal digits");
 }
 
 FCI_FN fc_code fci_form_read_word(const fci_form_field *f, const fci_json *v, char *at,
@@ -23897,7 +23905,10 @@ FCI_FN fc_code fci_form_read_field(const fci_form_field *f, const fci_json *obje
         if (!code && f->type == FCI_PLAN_U32) memcpy(at, &u32, sizeof u32);
         else if (!code) memcpy(at, &whole, sizeof whole);
         return code;
-    case FCI_PLAN_HASH: return fci_form_read_hash(f, v, at, err);
+    case FCI_PLAN_HASH:
+        code = fci_form_hash(v, f->name, &whole, err);
+        if (!code) memcpy(at, &whole, sizeof whole);
+        return code;
     case FCI_PLAN_REAL:
         if (fci_form_read_real(f->name, v, 0, &real, err)) return FC_ERR_FORMAT;
         memcpy(at, &real, sizeof real);
@@ -24734,8 +24745,10 @@ FINERCUT_API fc_code fc_eval_sequences(fc_model *m, const fc_tokens *sequences,
     if (code) return code;
     code = fci_perplexity_run(&v, out, err);
     fci_ranks_end(&v.ranks);
-    if (!code) out->seconds = fci_platform_seconds() - v.watch.start;
-    return code;
+    if (code) return code;
+    out->hash = fci_tokens_hash(sequences);
+    out->seconds = fci_platform_seconds() - v.watch.start;
+    return FC_OK;
 }
 
 FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
@@ -29220,6 +29233,24 @@ FCI_FN fc_code fci_tasks_load(fc_tasks *t, fci_tasks_task *task, const fc_task_d
     return code;
 }
 
+FCI_FN uint64_t fci_tasks_hash(const fci_tasks_task *task) {
+    const fci_tasks_lane *lane = task->lanes;
+    const double *characters = task->characters;
+    uint64_t h = FCI_HASH_START;
+    for (const fc_task_item *item = task->items; item < task->items + task->n_items; item++) {
+        h = fci_tokens_hash_number(h, item->n_choices);
+        h = fci_tokens_hash_number(h, item->gold);
+        for (uint32_t i = 0; i < item->n_choices; i++, lane++) {
+            const uint32_t *ids = fci_tasks_ids(task, lane);
+            h = fci_tokens_hash_number(h, lane->n_scored);
+            h = fci_tokens_hash_number(h, (uint32_t)*characters++);
+            h = fci_tokens_hash_number(h, lane->length);
+            for (uint32_t k = 0; k < lane->length; k++) h = fci_tokens_hash_number(h, ids[k]);
+        }
+    }
+    return h;
+}
+
 FCI_FN uint64_t fci_tasks_all_tokens(const fc_tasks *t) {
     uint64_t n = 0;
     for (size_t i = 0; i < t->n; i++) n += t->tasks[i].n_tokens;
@@ -29283,6 +29314,7 @@ FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, siz
         t->results[i].n_cut = t->tasks[i].n_cut;
         t->results[i].items = t->tasks[i].items;
         t->results[i].n_tokens = t->tasks[i].n_tokens;
+        if (!code) t->results[i].hash = fci_tasks_hash(&t->tasks[i]);
     }
     if (code) {
         fc_tasks_close(t);
@@ -35612,7 +35644,8 @@ typedef struct fci_page_plan {
 
 typedef struct fci_page_result { // one figure of an evaluation
     const char *name, *detail; // "Perplexity", "100 positions"
-    size_t measure;            // the first result of that name and detail
+    uint64_t hash;             // of what was measured; 0: an older result
+    size_t measure;            // the first result of that name, detail and hash
     size_t file;               // in fc_page_desc
     const uint8_t *removed;    // [2 * n_blocks], 1: it is; NULL: there is no plan
     size_t n_removed;          // sublayers
@@ -36084,7 +36117,8 @@ FCI_FN void fci_page_measure(fci_page *g, const fci_json *object, const fci_page
     all += g->n_results++;
     *all = r;
     for (r.measure = 0; strcmp(g->results[r.measure].name, r.name) != 0 ||
-                        strcmp(g->results[r.measure].detail, r.detail) != 0;)
+                        strcmp(g->results[r.measure].detail, r.detail) != 0 ||
+                        g->results[r.measure].hash != r.hash;)
         r.measure++;
     all->measure = r.measure;
 }
@@ -36106,6 +36140,14 @@ FCI_FN const char *fci_page_text(fci_page *g, const fci_json *object, const char
     return v && v->type == FCI_JSON_STRING
                ? fci_page_say(g, "%.*s", (int)fci_min(v->text.n, 120), v->text.p)
                : "";
+}
+
+// The hash of what was measured; 0: there is none.
+FCI_FN uint64_t fci_page_hash(fci_page *g, const fci_json *object) {
+    const fci_json *v = fci_json_some(object, "hash");
+    uint64_t hash = 0;
+    if (v && !g->b.error.code) fci_form_hash(v, "hash", &hash, &g->b.error);
+    return hash;
 }
 
 // What tells results of a task apart that cannot be compared.
@@ -36263,6 +36305,7 @@ FCI_FN void fci_page_tasks(fci_page *g, const fci_json *tasks, fci_page_result *
         if (!fci_json_is(++task, FCI_JSON_OBJECT))
             fci_json_bad(&g->b.error, task, "result", "an object");
         r->detail = fci_page_items(g, task);
+        r->hash = fci_page_hash(g, task);
         for (int k = 0; k < FCI_PAGE_TASK_FIGURES; k++)
             fci_page_measure(g, task, &fci_page_figures[k], name, r);
         if (!g->b.error.code) fci_page_whole_items(g, task, "acc", "acc_stderr", "choice");
@@ -36285,6 +36328,7 @@ FCI_FN fc_code fci_page_evaluation(fci_page *g, const fci_json *e, size_t file) 
         fci_page_removed(g, removed, &r))
         return err->code;
     r.detail = fci_page_positions(g, e);
+    r.hash = fci_page_hash(g, e);
     fci_page_measure(g, e, &fci_page_figures[FCI_PAGE_TASK_FIGURES], "", &r);
     if (!err->code) fci_page_sequences(g, e);
     if (tasks && !fci_json_member(e, "tasks", FCI_JSON_OBJECT, &tasks, err))
@@ -36480,6 +36524,20 @@ FCI_FN size_t fci_page_insert(size_t *rows, size_t n, size_t value) {
     return n + 1;
 }
 
+// What a measure is of, with its hash where all else is that of another one.
+FCI_FN const char *fci_page_detail(fci_page *g, size_t of) {
+    const fci_page_result *r = &g->results[of];
+    char hash[32] = "unknown";
+    size_t i = 0;
+    while (i < g->n_results && (g->results[i].hash == r->hash ||
+                                strcmp(g->results[i].name, r->name) != 0 ||
+                                strcmp(g->results[i].detail, r->detail) != 0))
+        i++;
+    if (i == g->n_results) return r->detail;
+    if (r->hash) snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->hash);
+    return fci_page_say(g, "%s, as in %s; hash %s", r->detail, fci_page_file(g, r->file), hash);
+}
+
 // A measure along the plans; `of` is its first result.
 FCI_FN void fci_page_quality(fci_page *g, size_t of) {
     fci_page_grid w = FCI_ZERO;
@@ -36498,7 +36556,7 @@ FCI_FN void fci_page_quality(fci_page *g, size_t of) {
     for (size_t i = 0; i < g->n_results; i++)
         if (g->results[i].measure == of)
             n_rows = fci_page_insert(rows, n_rows, g->results[i].n_removed);
-    if (!fci_page_grid_of(g, &w, first->name, first->detail, n_rows)) return;
+    if (!fci_page_grid_of(g, &w, first->name, fci_page_detail(g, of), n_rows)) return;
     for (size_t i = 0; i < n_rows; i++)
         w.cells[i * w.t.n_columns] = fci_page_say(g, "%llu", (unsigned long long)rows[i]);
     for (size_t who = 0; who < most; who++) {

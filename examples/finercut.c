@@ -1082,13 +1082,15 @@ static const command commands[] = {
      "positions; lower is better.\n"
      "--json: {\"perplexity\",\"nll\",\"positions\",\"windows\",\"protocol\","
      "\"sequences\":[{\"perplexity\",\"nll\",\"positions\"}],\n"
-     "\"seconds\",\"removed\":[...]}, with --along {\"along\":[...]} of these"
+     "\"seconds\",\"source\",\"hash\",\"length\",\"model\",\"removed\":[...]}, with --along "
+     "{\"along\":[...]} of these.\n"
+     "hash: of what was measured; results of another one cannot be compared"
      OF_TASKS("\nacc: share of items whose right choice is the likeliest, acc_norm: the likeliest "
      "for each of its characters,\n"
      "with standard errors; lambada: share of words that are the likeliest token by token, and "
      "their perplexity.\n"
-     "of tasks: {\"tasks\":{NAME:{\"n\",\"acc\",\"acc_stderr\",\"acc_norm\",\"acc_norm_stderr\","
-     "\"cut\",\"tokens\",\"rows\",\n\"seconds\","
+     "of tasks: {\"tasks\":{NAME:{\"n\",\"limit\",\"shots\",\"seed\",\"chat\",\"hash\",\"acc\","
+     "\"acc_stderr\",\"acc_norm\",\n\"acc_norm_stderr\",\"cut\",\"tokens\",\"rows\",\"seconds\","
      "\"items\":[{\"line\",\"loglikelihoods\",\"choice\",\"choice_norm\",\"gold\"}]}}}"),
      run_eval},
     {"logits", "MODEL", "logits of given tokens as a NumPy file",
@@ -3243,11 +3245,12 @@ typedef struct evaluation { // of one set of removed sublayers
 #endif
 } evaluation;
 
-// Of what was measured: its name without folders, and how it was cut.
-static void put_source_json(const session *s) {
+// Of what was measured: its name without folders, its hash, and how it was cut.
+static void put_source_json(const session *s, uint64_t hash) {
     const char *name = base_name(source_name(s->o->text ? s->o->text : s->o->tokens));
     fputs("\"source\":", stdout);
     put_json_text(name, strlen(name));
+    printf(",\"hash\":\"%016llx\"", (unsigned long long)hash);
     if (s->o->text && s->tokens.n_sequences)
         printf(",\"length\":%llu", (unsigned long long)s->tokens.starts[1]);
     putchar(',');
@@ -3272,7 +3275,7 @@ static void put_perplexity_json(const session *s, const evaluation *e) {
         putchar('}');
     }
     printf("],\"seconds\":%.3f,", r->seconds);
-    put_source_json(s);
+    put_source_json(s, r->hash);
 }
 
 static void put_perplexity(const session *s, const fc_perplexity *r) {
@@ -3325,7 +3328,8 @@ static void put_tasks_json(const session *s, const fc_task_result *r) {
         printf(":{\"n\":%llu,\"limit\":%lu,\"shots\":%lu,", (unsigned long long)r->n,
                (unsigned long)s->o->limit, (unsigned long)s->o->shots);
         if (s->o->shots) printf("\"seed\":%llu,", (unsigned long long)s->o->seed);
-        printf("\"chat\":%s,", s->o->chat ? "true" : "false");
+        printf("\"chat\":%s,\"hash\":\"%016llx\",", s->o->chat ? "true" : "false",
+               (unsigned long long)r->hash);
         put_members(names, values, 4);
         printf("\"cut\":%llu,\"tokens\":%llu,\"rows\":%llu,\"seconds\":%.3f,\"items\":[",
                (unsigned long long)r->n_cut, (unsigned long long)r->n_tokens,

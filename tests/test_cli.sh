@@ -485,6 +485,7 @@ t_ok "eval" gives '^perplexity [0-9.]+ \(17 positions, 3 sequences\)$' eval "$sh
 n='[0-9.]+'
 t_ok "eval --json" gives "^\{\"perplexity\":$n,\"nll\":$n,\"positions\":17,\"windows\":3,\
 \"protocol\":\"all\",\"sequences\":\[.*\],\"seconds\":$n,\"source\":\"tokens.json\",\
+\"hash\":\"[0-9a-f]{16}\",\
 \"model\":\"fc2-[0-9a-f]+\",\"removed\":\[\]\}\$" \
     eval "$sharded" --tokens tokens.json --json
 whole=$(sed 's/,"seconds.*//' "$out")

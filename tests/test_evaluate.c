@@ -60,12 +60,14 @@ static void test_by_hand(void) {
     T_OK(fabs(p.nll - want) < 1e-6 && p.n_positions == 6 && p.n_windows == 1,
          "one: %.9g for %.9g, %d", p.nll, want, (int)p.n_positions);
     T_OK(fabs(p.perplexity - exp(want)) < 1e-5 && p.seconds >= 0, "perplexity %.9g", p.perplexity);
+    T_OK(p.hash == UINT64_C(0xe6fb6f986f9e6ed6), "hash: %llx", (unsigned long long)p.hash);
     text = tokens_of(ids, three, 3); // the last has nothing to predict
     want = (log(2) + h + log(8) + h) / 4;
     T_OK(fc_eval_perplexity(m, &text, nothing, NULL, &p, &err) == FC_OK &&
              fabs(p.nll - want) < 1e-6 && p.n_positions == 4 && p.n_windows == 3,
          "three: %.9g for %.9g, %d of %d windows", p.nll, want, (int)p.n_positions,
          (int)p.n_windows);
+    T_OK(p.hash == UINT64_C(0xe8325228771cf636), "of three: %llx", (unsigned long long)p.hash);
     text = tokens_of(ids, short_one, 1); // a part of the array: 0 after 2
     T_OK(fc_eval_perplexity(m, &text, nothing, NULL, &p, &err) == FC_OK && fabs(p.nll - h) < 1e-6 &&
              p.n_positions == 1,

@@ -336,6 +336,40 @@ static void test_results(void) {
     free(plan);
 }
 
+// Two texts, and two files of a task, of one name and size.
+static void test_hashes(void) {
+#define HASHED(value, hash, task)                                                                  \
+    "{\"perplexity\":" value ",\"positions\":99," hash "\"model\":\"" MODEL "\",\"removed\":[]," \
+    "\"tasks\":{\"piqa\":{\"n\":40," task "\"acc\":0.625}}}"
+    fc_memory_file files[4];
+    fc_page_desc desc;
+    memset(&desc, 0, sizeof desc);
+    files[0] = file_of("a/eval.json", HASHED("10.25", "\"hash\":\"0123456789abcdef\",",
+                                             "\"hash\":\"00000000000000aa\","));
+    files[1] = file_of("b/eval.json", HASHED("10.25", "\"hash\":\"0123456789abcdef\",",
+                                             "\"hash\":\"00000000000000bb\","));
+    files[2] = file_of("c/eval.json", HASHED("11.5", "\"hash\":\"0123456789abcdee\",",
+                                             "\"hash\":\"00000000000000bb\","));
+    files[3] = file_of("old/eval.json", HASHED("12.5", "", ""));
+    desc.files = files;
+    desc.n_files = 2;
+    const char *html = draw(&desc);
+    T_OK(count(html, "<h3>Perplexity</h3>") == 1 && count(html, ">99 positions<") == 1 &&
+             strstr(html, "<bdi>a/eval</bdi></th><th scope='col'><bdi>b/eval</bdi></th>"),
+         "one text is one curve");
+    T_OK(count(html, "<h3>piqa: accuracy</h3>") == 2 &&
+             strstr(html, ">40 items, as in a/eval; hash 00000000000000aa<") &&
+             strstr(html, ">40 items, as in b/eval; hash 00000000000000bb<"),
+         "two files of a task are two");
+    desc.n_files = 4;
+    html = draw(&desc);
+    T_OK(count(html, "<h3>Perplexity</h3>") == 3 && count(html, "<h3>piqa: accuracy</h3>") == 3 &&
+             strstr(html, ">99 positions, as in a/eval; hash 0123456789abcdef<") &&
+             strstr(html, ">99 positions, as in c/eval; hash 0123456789abcdee<") &&
+             strstr(html, ">99 positions, as in old/eval; hash unknown<"),
+         "two texts are two, and an older result is by itself");
+}
+
 #define SEQUENCE(members) \
     "\"perplexity\":10,\"positions\":9,\"nll\":2.303,\"sequences\":[{" members "}]"
 #define ITEM(members) "\"tasks\":{\"t\":{\"n\":1,\"acc\":1,\"items\":[{" members "}]}}"
@@ -383,6 +417,9 @@ static const char *const values[][2] = { // members of an evaluation, and what i
      "{\"choice_norm\":1,\"gold\":0}]}}",
      "tasks: t: acc_norm: expected 0,"},
     {"\"protocol\":3", "protocol: expected a string, got 3"},
+    {"\"positions\":9,\"perplexity\":2,\"hash\":7", "hash: expected 16 lower-case hex"},
+    {"\"tasks\":{\"t\":{\"n\":1,\"acc\":1,\"hash\":\"0123456789ABCDEF\"}}",
+     "tasks: t: hash: expected 16 lower-case hexadecimal digits, got \"0123456789ABCDEF\""},
     {"\"perplexity\":10,\"positions\":9,\"nll\":\"js\"",
      "nll: expected a number or null, got \"js\""},
     {"\"perplexity\":10,\"positions\":9,\"nll\":null", "nll: expected a number, got null"},
@@ -815,6 +852,7 @@ int main(void) {
     test_plan();
     test_advice();
     test_results();
+    test_hashes();
     test_refused();
     test_table();
     test_any();

@@ -66,6 +66,18 @@ cp tokens.json other_text.json
 t_ok "results of two texts" report 0 one.json quality.json others.json -o texts.html
 t_ok "are not merged" has texts.html '<p class='"'note'"'>tokens.json: 11 positions, protocol all' \
     '>other_text.json: 11 positions, protocol all'
+mkdir -p t1 t2
+echo '{"query": "It is", "choices": ["a b", "c d"], "gold": 0}' >t1/choices.jsonl
+echo '{"query": "It was", "choices": ["c d", "a b"], "gold": 0}' >t2/choices.jsonl
+for i in 1 2; do
+    echo "[[5, 9, 12, $i]]" >t$i/tokens.json
+    "$finercut" eval "$top/examples/demo" --tokens t$i/tokens.json --task t$i/choices.jsonl --json \
+        --quiet >t$i/eval.json
+done
+t_ok "two texts of one name and size" report 0 t1/eval.json t2/eval.json -o t.html
+t_ok "are two series" sh -c 'test "$(grep -c "<h3>Perplexity</h3>" t.html)" -eq 2 &&
+    grep -q ", as in t1/eval; hash [0-9a-f]\{16\}<" t.html'
+t_ok "tasks, too" [ "$(grep -c '<h3>choices: accuracy</h3>' t.html)" -eq 2 ]
 mkdir -p w1/private w2/private
 cp one.json w1/private/plan.json
 cp one.json w2/private/plan.json

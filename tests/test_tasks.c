@@ -273,6 +273,44 @@ static void test_figures(void) {
     fc_model_close(m);
 }
 
+// Whether results can be compared: a hash of what is asked, and of which answer is right.
+static uint64_t hash_of(fc_model *m, const char *text, uint32_t limit, uint32_t shots) {
+    fc_task_desc d = task_of("choices", text);
+    fc_error err;
+    d.limit = limit;
+    d.shots = shots;
+    fc_tasks *t = fc_tasks_open(m, &d, 1, &err);
+    const fc_task_result *r = t ? fc_tasks_run(t, NULL, NULL, &err) : NULL;
+    const uint64_t hash = r ? r->hash : 0;
+    T_OK(hash != 0, "%s: %s", text, t ? err.msg : "not opened");
+    fc_tasks_close(t);
+    return hash;
+}
+
+static void test_hash(void) {
+    static const char a[] = "{\"query\":\"And\",\"choices\":[\"God\",\"the\"],\"gold\":0}\n"
+                            "{\"query\":\"And\",\"choices\":[\"the\",\"God\"],\"gold\":1}",
+                      spaced[] = "\n{\"gold\":\"God\",\"query\":\"And \",\"choices\":[\"God\","
+                                 "\"the\"]}\n\n"
+                                 "{\"query\":\"And\",\"choices\":[\"the\",\"God\"],\"gold\":1}\n";
+    static const char *const others[] = {
+        "{\"query\":\"And\",\"choices\":[\"God\",\"the\"],\"gold\":1}\n"
+        "{\"query\":\"And\",\"choices\":[\"the\",\"God\"],\"gold\":1}",
+        "{\"query\":\"But\",\"choices\":[\"God\",\"the\"],\"gold\":0}\n"
+        "{\"query\":\"And\",\"choices\":[\"the\",\"God\"],\"gold\":1}",
+        "{\"query\":\"And\",\"choices\":[\"God\",\"the\"],\"gold\":0}\n"
+        "{\"query\":\"And\",\"choices\":[\"the\",\"his\"],\"gold\":1}"};
+    fc_model *m = open_demo(NULL, 1, 0);
+    if (!m) return;
+    const uint64_t whole = hash_of(m, a, 0, 0), first = hash_of(m, a, 1, 0);
+    T_OK(hash_of(m, spaced, 0, 0) == whole, "the same items otherwise written");
+    T_OK(hash_of(m, spaced, 1, 0) == first && first != whole, "those of a limit");
+    T_OK(hash_of(m, a, 0, 1) != whole, "after a shot");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        T_OK(hash_of(m, others[i], 0, 0) != whole, "other items: %d", (int)i);
+    fc_model_close(m);
+}
+
 // The two items that are not asked stand before the question, in one order for all.
 static void test_shots(void) {
     static const char *const asked[] = {"The one is a", "The two is a", "The three is a"},
@@ -650,6 +688,7 @@ int main(void) {
     test_names();
     test_prompts();
     test_figures();
+    test_hash();
     test_shots();
     test_same_bits();
     test_masks();

@@ -37,13 +37,13 @@ t_ok "a heading and a line for each" sh -c 'test "$(wc -l <out)" -eq 3 &&
     grep -Eq "^lambada_openai +2 +0\.5000 +0\.5000 +- +- +[0-9.e+]+ +[0-9.e+]+$" out'
 t_ok "--json" task --task choices_mine=choices.jsonl --task lambada=lambada_openai.jsonl --json
 cat >want <<'EOF'
-{"tasks":{"choices_mine":{"n":3,"limit":0,"shots":0,"chat":false,
+{"tasks":{"choices_mine":{"n":3,"limit":0,"shots":0,"chat":false,"hash":"H",
 "acc":1,"acc_stderr":0,
 "acc_norm":N,"acc_norm_stderr":N,"cut":0,"tokens":N,"rows":N,"seconds":N,"items":[
 {"line":1,"loglikelihoods":[-N,-N],"choice":0,"choice_norm":N,"gold":0},
 {"line":2,"loglikelihoods":[-N,-N],"choice":1,"choice_norm":N,"gold":1},
 {"line":4,"loglikelihoods":[-N,-N,-N],"choice":1,"choice_norm":N,"gold":1}]},
-"lambada":{"n":2,"limit":0,"shots":0,"chat":false,"acc":0.5,"acc_stderr":0.5,
+"lambada":{"n":2,"limit":0,"shots":0,"chat":false,"hash":"H","acc":0.5,"acc_stderr":0.5,
 "perplexity":N,"perplexity_stderr":N,"cut":0,"tokens":N,"rows":N,"seconds":N,"items":[
 {"line":1,"loglikelihoods":[-N],"choice":0,"choice_norm":0,"gold":0},
 {"line":2,"loglikelihoods":[-N],"choice":null,"choice_norm":null,"gold":0}]}},
@@ -51,7 +51,7 @@ cat >want <<'EOF'
 EOF
 t_ok "is one object, names as given" sh -c 'sed -E "s/(-?)[0-9]+\.[0-9]+(e[-+][0-9]+)?/\1N/g
     s/(\"(acc_norm|acc_norm_stderr|tokens|rows|choice_norm)\":)[0-9]+/\1N/g
-    s/fc2-[0-9a-f]+/F/
+    s/fc2-[0-9a-f]+/F/; s/(\"hash\":\")[0-9a-f]{16}/\1H/g
     s/(lambada\":\{\"n\":2,[^N]*\"acc\":)N(,\"acc_stderr\":)N/\10.5\20.5/
     s/(\"line\":[12],\"loglikelihoods\":\[-N\],\"choice\":0,\"choice_norm\":)N/\10/" out >got &&
         tr -d "\n" <want >one && echo >>one && diff one got'
@@ -77,8 +77,8 @@ t_ok "text too" task --task choices.jsonl --text text.txt --length 64
 t_ok "perplexity comes first" sh -c 'head -n 1 out | grep -q "^perplexity" &&
     wc -l <out | grep -q 3'
 t_ok "text too, --json" task --task choices.jsonl --text text.txt --length 64 --json
-t_ok "has both" grep -q \
-    '^{"perplexity":.*,"source":"text.txt","length":64,"tasks":{"choices":.*"removed":\[\]}$' out
+t_ok "has both" grep -Eq '^\{"perplexity":.*,"source":"text.txt","hash":"[0-9a-f]+","length":64,'\
+'"tasks":\{"choices":.*"removed":\[\]\}$' out
 sequences() { # PROTOCOL WANT: perplexity, nll and positions of each
     sed -E 's/.*"windows":2,"protocol":"([a-z.]*)","sequences":\[([^]]*)\],"sec.*/\1 \2/
         s/"(perplexity|nll|positions)"://g; s/[0-9]+\.[0-9]+(e\+[0-9]+)?/N/g' out >got
