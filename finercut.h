@@ -216,7 +216,7 @@
      - an fc_io that is there in part is an error of every call that takes it
      - an output that would replace a file of another kind is FC_ERR_MISMATCH
      - fc_alloc.realloc grows arrays
-     - fc_tasks_...: multiple-choice tasks
+     - fc_tasks_...: multiple-choice tasks; fc_tasks_fit: whether the memory limit is enough
      - fc_study_...: the paper's questions in one run; fc_distances: of a mask, by every metric
      - fc_report_page: plans, results and tables as a page; fc_plan_advice
      - fc_eval_sequences, fc_eval_windows: perplexity by a fc_protocol, and of every sequence
@@ -1288,6 +1288,9 @@ typedef struct fc_task_result {
 typedef struct fc_tasks fc_tasks;
 FINERCUT_API fc_tasks *fc_tasks_open(fc_model *m, const fc_task_desc *tasks, size_t n,
                                      fc_error *err);
+/* FC_ERR_LIMIT where the model's memory_limit is too little for fc_tasks_run, which says so before
+   it runs anything, or for fc_eval_sequences of `text` (NULL: of none). */
+FINERCUT_API fc_code fc_tasks_fit(const fc_tasks *t, const fc_tokens *text, fc_error *err);
 /* Runs all of it under a mask (NULL: the model's own); may be called again with another. One result
    for each task, owned by `t`, valid until its next call; NULL on failure. The same bits for any
    number of threads and any memory limit. */
@@ -29263,13 +29266,38 @@ FCI_FN fci_engine_wish fci_tasks_wish(const fci_tasks_task *task) {
     return wish;
 }
 
-FCI_FN uint64_t fci_tasks_least(const fc_tasks *t) {
+// The same, and of which task it is.
+FCI_FN uint64_t fci_tasks_largest(const fc_tasks *t, size_t *task) {
     uint64_t least = 0;
-    for (size_t i = 0; i < t->n; i++) {
+    for (size_t i = *task = 0; i < t->n; i++) {
         const fci_engine_wish wish = fci_tasks_wish(&t->tasks[i]);
-        least = fci_max(least, fci_engine_least(t->m, &wish));
+        const uint64_t own = fci_engine_least(t->m, &wish);
+        if (own <= least) continue;
+        least = own;
+        *task = i;
     }
     return least;
+}
+
+FCI_FN uint64_t fci_tasks_least(const fc_tasks *t) {
+    size_t task;
+    return fci_tasks_largest(t, &task);
+}
+
+FINERCUT_API fc_code fc_tasks_fit(const fc_tasks *t, const fc_tokens *text, fc_error *err) {
+    fci_evaluation v = FCI_ZERO;
+    size_t task;
+    if (fci_need(t, "fc_tasks_fit", "tasks", err)) return FC_ERR_ARGUMENT;
+    v.m = t->m;
+    v.tokens = text;
+    v.n_each = 1;
+    const uint64_t most = fci_tasks_largest(t, &task), limit = t->m->memory_limit,
+                   prose = text ? fci_perplexity_least(&v) : 0;
+    if (limit == 0 || fci_max(most, prose) <= limit) return FC_OK;
+    return fci_fail(err, FC_ERR_LIMIT, 0,
+                    "%s: memory limit: expected at least %llu bytes, got %llu",
+                    prose > most ? "text" : t->results[task].name,
+                    (unsigned long long)fci_max(most, prose), (unsigned long long)limit);
 }
 
 FCI_FN size_t fci_tasks_items(const fc_tasks *t, size_t i) { return t->tasks[i].n_items; }
@@ -29596,7 +29624,7 @@ FINERCUT_API const fc_task_result *fc_tasks_run(fc_tasks *t, const uint8_t *mask
     fci_watch_begin(&watched, watch, "evaluating");
     j.watch = &watched;
     for (size_t i = 0; i < t->n; i++) j.all += (double)t->tasks[i].n_tokens;
-    fc_code code = FC_OK;
+    fc_code code = fci_ranks_meet(&j.ranks, 0, fc_tasks_fit(t, NULL, err), err);
     for (size_t i = 0; i < t->n && !code; i++)
         code = fci_wrap(err, fci_tasks_run(t, &j, i, err), "%s", t->results[i].name);
     fci_ranks_end(&j.ranks);

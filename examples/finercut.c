@@ -3488,7 +3488,6 @@ static int evaluate_all(session *s) {
     int status = STATUS_OK, n = 0;
     e.each = (fc_perplexity *)calloc(s->tokens.n_sequences + 1, sizeof *e.each);
     if (!e.each) return fail("eval: out of memory");
-    if (shown && along->n && !json) put_heading(s);
     for (int i = 0; !status && (i == 0 || i < along->n); i++) {
         if (along->n && next_prefix(&prefix, &steps)) s->n_steps = steps;
         if (along->n && fc_plan_mask(s->plan, s->model, s->n_steps, s->mask,
@@ -3497,6 +3496,7 @@ static int evaluate_all(session *s) {
         if (!status) status = evaluate(s, i, along->n ? along->n : 1, &e);
         if (status || !shown) continue;
         if (json && along->n) fputs(i ? "," : "{\"along\":[", stdout);
+        else if (along->n && i == 0) put_heading(s);
         if (json) put_evaluation_json(s, &e);
         else put_evaluation(s, &e);
         n++;
@@ -3562,7 +3562,8 @@ static int run_eval(session *s) {
 #  ifndef FINERCUT_NO_CHAT
         fc_chat_close(chat);
 #  endif
-        if (!s->tasks) return failed(s);
+        if (!s->tasks || fc_tasks_fit(s->tasks, s->tokens.ids ? &s->tokens : NULL, &s->err))
+            return failed(s);
     }
 #endif
     return evaluate_all(s);

@@ -350,6 +350,37 @@ static void test_shots(void) {
     fc_model_close(m);
 }
 
+// What does not fit is told before anything runs: for the largest task, or a text beside them.
+static void test_fit(void) {
+    char lines[5000] = "{\"query\":\"In";
+    uint32_t ids[512] = {0};
+    size_t starts[2] = {0, 512};
+    const fc_tokens text = tokens_of(ids, starts, 1);
+    uint64_t limit = 1000;
+    fc_error err;
+    for (int i = 0; i < 300; i++) strcat(lines, " the");
+    strcat(lines, "\",\"choices\":[\"a\",\"b\"],\"gold\":0}");
+    const fc_task_desc d[2] = {task_of("choices", several), task_of("choices_long", lines)};
+    for (int i = 0; i < 3; i++) {
+        fc_model *m = open_demo(NULL, 1, limit);
+        fc_tasks *t = m ? fc_tasks_open(m, d, 2, &err) : NULL;
+        if (!T_OK(t != NULL, "%s", err.msg)) return;
+        T_OK(fc_tasks_fit(t, &text, &err) == FC_ERR_LIMIT && strstr(err.msg, "text: memory limit"),
+             "with a text: %s", err.msg);
+        const fc_code code = fc_tasks_fit(t, NULL, &err);
+        const char *says = strstr(err.msg, "choices_long: memory limit: expected at least ");
+        T_OK(i < 2 ? code == FC_ERR_LIMIT && says : code == FC_OK, "%d: %s", i, err.msg);
+        const fc_task_result *r = fc_tasks_run(t, NULL, NULL, &err);
+        T_OK(i < 2 ? !r && err.code == FC_ERR_LIMIT && t->results->n_rows == 0
+                   : r && r->n_rows > 0, "%d: %d rows: %s", i, (int)t->results->n_rows, err.msg);
+        if (i == 0) limit = says ? strtoull(strstr(says, "least ") + 6, NULL, 10) - 1 : 0;
+        else limit++;
+        fc_tasks_close(t);
+        fc_model_close(m);
+    }
+    T_OK(fc_tasks_fit(NULL, NULL, &err) == FC_ERR_ARGUMENT, "no tasks");
+}
+
 typedef struct bits {
     double values[40];
     uint64_t rows;
@@ -690,6 +721,7 @@ int main(void) {
     test_figures();
     test_hash();
     test_shots();
+    test_fit();
     test_same_bits();
     test_masks();
     test_long();

@@ -120,6 +120,18 @@ sed 's/.*,{"steps":2,/{/; s/]}$//; s/"seconds":[0-9.]*//' out >along
 t_ok "a prefix by itself" task --task choices.jsonl --plan plan.json --remove 2 --json
 t_ok "is what the list has" sh -c 'sed "s/\"seconds\":[0-9.]*//" out | diff along -'
 
+fits() { # FLAG...: the least memory that is told is enough, and less is told before any work
+    t_run 1 eval "$demo" --memory-limit 1000 "$@" || return 1
+    least=$(sed -n 's/.*memory limit: expected at least \([0-9]*\).*/\1/p' err)
+    t_run 1 eval "$demo" --memory-limit $((least - 1)) "$@" && test ! -s out &&
+        t_run 0 eval "$demo" --memory-limit "$least" "$@"
+}
+t_ok "memory for a long item" fits --task choices=tall.jsonl --text text.txt --length 16 \
+    --plan plan.json --along 0,1
+t_ok "memory for a long window" fits --task choices.jsonl --text text.txt --length 512 \
+    --plan plan.json --along 0,1
+t_ok "memory for a text" fits --text text.txt --length 64 --plan plan.json --along 0,1
+
 t_ok "nothing to measure" says 2 "expected --text FILE \| --tokens FILE \| --task .*got none"
 t_ok "an unknown task" says 2 "one of choices, arc_easy, .*, mmlu, got .foo. " \
     --task foo=choices.jsonl
