@@ -38195,10 +38195,9 @@ FCI_FN fc_code fci_study_read_set(fc_study *s, const fci_json *v, uint8_t *mask)
 
 // The settings, which must be those of this study.
 FCI_FN fc_code fci_study_read_settings(fc_study *s, const fci_json *root) {
-    const fci_json *settings, *format;
+    const fci_json *settings, *format = fci_json_get(root, "format");
     fci_shown old, now;
-    if (fci_json_member(root, "format", FCI_JSON_STRING, &format, s->err)) return FC_ERR_FORMAT;
-    if (!fci_is(format->text, FCI_STUDY_FORMAT))
+    if (!fci_json_is(format, FCI_JSON_STRING) || !fci_is(format->text, FCI_STUDY_FORMAT))
         return fci_json_bad(s->err, format, "format", "\"" FCI_STUDY_FORMAT "\"");
     if (fci_json_member(root, "settings", FCI_JSON_OBJECT, &settings, s->err)) return FC_ERR_FORMAT;
     for (size_t i = 0; i < FCI_STUDY_SETTINGS; i++) {

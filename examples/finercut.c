@@ -3179,8 +3179,8 @@ static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *tex
                                : fc_eval_windows(t, text->bytes, text->length,
                                                  (fc_protocol)s->o->protocol, length, &s->tokens,
                                                  &s->err);
-    if (!code && s->o->length_given && s->tokens.starts[1] < length)
-        note(s, "%s: the text is short: 1 window of %llu tokens, asked for %lu",
+    if (!code && s->tokens.starts[1] < length)
+        note(s, "%s: the text is short: 1 window of %llu tokens, where %lu fit",
              source_name(s->o->text), (unsigned long long)s->tokens.starts[1],
              (unsigned long)length);
     return code;

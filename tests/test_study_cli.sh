@@ -43,6 +43,10 @@ t_ok "correlations" grep -Eq "^log perplexity +js +[0-9]+ " out
 t_ok "a line a set" sh -c 'test "$(wc -l <a/study.csv)" -ge 6'
 t_ok "with its tasks" grep -q "^plans,.*,perplexity,choices.acc,choices.acc_norm,removed" \
     a/study.csv
+echo "In the beginning" >tiny.txt
+t_ok "a tiny text to measure" t_run 0 study "$model" --text calibration.txt --eval tiny.txt \
+    --samples 2 --length 24 --dry-run -o tiny
+t_ok "is told" grep -Eq "tiny.txt: the text is short: 1 window of [0-9]+ tokens, where" err
 t_ok "rows in no folder" says 1 "none: trail: expected room|no mapped files" no \
     --memory-limit 760K --scratch none
 if ! grep -q "no mapped files" err; then
@@ -105,6 +109,9 @@ search=race
 cp a/study.json a.json
 head -c 300 a.json >a/study.json
 t_ok "a part of its file" says 1 "a/study.json: .*; --force begins anew" a
+echo '{"settings": {}}' >a/study.json
+t_ok "of no format" says 1 \
+    'a/study.json: format: expected "finercut-study-1", got nothing; --force begins anew' a
 sed 's/"choices.acc": [0-9.]*/"choices.acc": 0.3/' a.json >a/study.json
 t_ok "no share of its items" says 1 \
     "set 0: choices.acc: expected a share of 4 items, got 0.3 .*; --force begins anew" a

@@ -74,6 +74,11 @@ t_ok "by 2 threads" t_run 0 eval "$demo" --threads 2 --task choices_mine=choices
 t_ok "the same" sh -c 'for f in out all.json; do sed -E "s/\"seconds\":[0-9.]+//g" $f; done | uniq |
     wc -l | grep -q "^1$"'
 t_ok "text too" task --task choices.jsonl --text text.txt --length 64
+t_ok "enough of it" test ! -s err
+t_ok "less than a window" task --text short.txt
+t_ok "is told" grep -Eqx "finercut: note: short.txt: the text is short: 1 window of [0-9]+ tokens, \
+where 512 fit" err
+t_ok "text, once more" task --task choices.jsonl --text text.txt --length 64
 t_ok "perplexity comes first" sh -c 'head -n 1 out | grep -q "^perplexity" &&
     wc -l <out | grep -q 3'
 t_ok "text too, --json" task --task choices.jsonl --text text.txt --length 64 --json
