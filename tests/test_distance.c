@@ -101,6 +101,8 @@ static void test_rows(fc_simd simd) {
                 q[i] = (float)((double)p[i] + apart[a] * uniform());
             }
             check_pair(simd, p, q, sizes[s], "apart");
+            for (size_t i = 0; i < sizes[s]; i++) q[i] = -(float)apart[a] * p[i];
+            check_pair(simd, p, q, sizes[s], "opposite");
         }
 }
 

@@ -164,8 +164,9 @@ static void test_watch(void) {
     fc_model *m = tiny_open(&t, 0, 1, &err);
     if (!T_OK(m != NULL, "%s", err.msg)) return;
     const long live = t.world.live;
-    T_OK(fc_eval_perplexity(m, &text, NULL, &watch, &p, &err) == FC_OK && w.calls > 0,
-         "heard %d times: %s", w.calls, err.msg);
+    T_OK(fc_eval_perplexity(m, &text, NULL, &watch, &p, &err) == FC_OK && w.calls > 0 &&
+             w.done > 0 && w.done < 1 && p.seconds >= 0 && p.seconds < 1000,
+         "heard %d times, %g done first: %s", w.calls, w.done, err.msg);
     w.calls = 0;
     w.done = 0;
     w.stop_at = 1;
@@ -448,6 +449,8 @@ static void test_parse(void) {
     T_OK(fc_tokens_parse_json(good, strlen(good), NULL, &t, &err) == FC_OK && t.n_sequences == 2 &&
              t.starts[1] == 3 && t.starts[2] == 4 && t.ids[3] == 4,
          "parse: %s", err.msg);
+    T_OK(fci_tokens_hash(&t) == 0x80fe13eccc99e643, "plans have this hash of tokens: %016llx",
+         (unsigned long long)fci_tokens_hash(&t));
     fc_tokens_free(&t);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         T_OK(fc_tokens_parse_json(bad[i], strlen(bad[i]), NULL, &t, &err) == FC_ERR_FORMAT &&
