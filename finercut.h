@@ -4462,7 +4462,8 @@ FCI_FN fc_code fci_file_there(const fci_context *c, const char *path, bool *ther
 // fci_file_open where the file is there; else *f is empty.
 FCI_FN fc_code fci_file_optional(const fci_context *c, const char *path, uint64_t limit,
                                  fci_file *f, bool *there, fc_error *err);
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size, bool prose); // NULL: no other
+enum { FCI_FILE_IS_PROSE, FCI_FILE_IS_TEXT, FCI_FILE_IS_ANY }; // UTF-8; should be; need not be
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size, int known); // NULL: no other
 // FC_ERR_IO where the file system of `path` has less room; of a caller's fc_io nothing is known.
 FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t bytes, fc_error *err);
 
@@ -4470,53 +4471,53 @@ FCI_FN fc_code fci_file_fits(const fci_context *c, const char *path, uint64_t by
 
 // What people have in place of a model's files or of a text, by its first bytes.
 #define FCI_FILE_PAGE "an HTML page: the download gave a page instead of the file"
-#define FCI_FILE_LFS "a Git LFS pointer, not the file it stands for: run `git lfs pull`"
 #define FCI_FILE_GGML "a GGML file of before GGUF: convert the model anew"
 static const struct fci_file_alien {
     uint32_t at;
+    int known; // from there on: what is before may begin so, too
     const char *magic, *what;
-    const char *end; // where prose may begin so, of what is none: its last bytes but blanks
 } fci_file_aliens[] = {
-    {0, "version https://git-lfs.github.com/spec/v1\n", FCI_FILE_LFS, NULL},
-    {0, "version https://git-lfs.github.com/spec/v1\r\n", FCI_FILE_LFS, NULL},
-    {0, "<!DOCTYPE", FCI_FILE_PAGE, ">"},
-    {0, "<!doctype", FCI_FILE_PAGE, ">"},
-    {0, "<html", FCI_FILE_PAGE, ">"},
-    {0, "<HTML", FCI_FILE_PAGE, ">"},
-    {0, "PK\003\004",
+    {0, FCI_FILE_IS_PROSE, "version https://git-lfs.github.com/spec/v1",
+     "a Git LFS pointer, not the file it stands for: run `git lfs pull`"},
+    {0, FCI_FILE_IS_TEXT, "<!DOCTYPE", FCI_FILE_PAGE},
+    {0, FCI_FILE_IS_TEXT, "<!doctype", FCI_FILE_PAGE},
+    {0, FCI_FILE_IS_TEXT, "<html", FCI_FILE_PAGE},
+    {0, FCI_FILE_IS_TEXT, "<HTML", FCI_FILE_PAGE},
+    {0, FCI_FILE_IS_TEXT, "PK\003\004",
      "a zip archive, as PyTorch's .bin and .pt files are: convert it to safetensors (load it with "
-     "transformers, then save_pretrained), or unpack it", NULL},
-    {0, "\200\002",
+     "transformers, then save_pretrained), or unpack it"},
+    {0, FCI_FILE_IS_TEXT, "\200\002",
      "a Python pickle (an old PyTorch file): convert it to safetensors (load it with transformers, "
-     "then save_pretrained)", NULL},
-    {0, "\037\213", "a gzip archive: unpack it", NULL},
-    {257, "ustar", "a tar archive: unpack it", NULL},
-    {4, "1AY&SY", "a bzip2 archive: unpack it", NULL},
-    {0, "\3757zXZ", "an xz archive: unpack it", NULL},
-    {0, "(\265/\375", "a zstd archive: unpack it", NULL},
-    {0, "7z\274\257", "a 7-Zip archive: unpack it", NULL},
-    {0, "\211HDF", "an HDF5 file, as TensorFlow's are: convert it to safetensors", NULL},
-    {0, "PAR1\025", "a Parquet file: write its rows as JSON lines (pandas: to_json)", NULL},
-    {0, "%PDF-", "a PDF file: take the text out of it (pdftotext)", "%%EOF"},
-    {0, "lmgg", FCI_FILE_GGML, NULL},
-    {0, "fmgg", FCI_FILE_GGML, NULL},
-    {0, "tjgg", FCI_FILE_GGML, NULL},
-    {0, "FUGG", "a GGUF file with its first bytes reversed", NULL},
-    {0, "{", "a JSON text: if it is a model's config.json, give the folder that this file is in",
-     "\n"}, // prose ever
+     "then save_pretrained)"},
+    {0, FCI_FILE_IS_TEXT, "\037\213", "a gzip archive: unpack it"},
+    {257, FCI_FILE_IS_TEXT, "ustar", "a tar archive: unpack it"},
+    {4, FCI_FILE_IS_TEXT, "1AY&SY", "a bzip2 archive: unpack it"},
+    {0, FCI_FILE_IS_TEXT, "\3757zXZ", "an xz archive: unpack it"},
+    {0, FCI_FILE_IS_TEXT, "(\265/\375", "a zstd archive: unpack it"},
+    {0, FCI_FILE_IS_TEXT, "7z\274\257", "a 7-Zip archive: unpack it"},
+    {0, FCI_FILE_IS_TEXT, "\211HDF",
+     "an HDF5 file, as TensorFlow's are: convert it to safetensors"},
+    {0, FCI_FILE_IS_TEXT, "PAR1\025",
+     "a Parquet file: write its rows as JSON lines (pandas: to_json)"},
+    {0, FCI_FILE_IS_TEXT, "%PDF-", "a PDF file: take the text out of it (pdftotext)"},
+    {0, FCI_FILE_IS_TEXT, "lmgg", FCI_FILE_GGML},
+    {0, FCI_FILE_IS_TEXT, "fmgg", FCI_FILE_GGML},
+    {0, FCI_FILE_IS_TEXT, "tjgg", FCI_FILE_GGML},
+    {0, FCI_FILE_IS_TEXT, "FUGG", "a GGUF file with its first bytes reversed"},
+    {0, FCI_FILE_IS_ANY, "{",
+     "a JSON text: if it is a model's config.json, give the folder that this file is in"},
 };
 
-FCI_FN const char *fci_alien_name(const void *data, uint64_t size, bool prose) {
+FCI_FN const char *fci_alien_name(const void *data, uint64_t size, int known) {
     const char *p = (const char *)data;
-    size_t begin = fci_bom(p, (size_t)size), end = (size_t)size;
-    while (begin < end && memchr(" \t\r\n", p[begin], 4)) begin++;
-    while (begin < end && memchr(" \t\r\n", p[end - 1], 4)) end--;
+    size_t begin = fci_bom(p, (size_t)size);
+    while (begin < size && memchr(" \t\r\n", p[begin], 4)) begin++;
     for (size_t i = 0; size && i < sizeof fci_file_aliens / sizeof fci_file_aliens[0]; i++) {
         const struct fci_file_alien *a = &fci_file_aliens[i];
         const size_t at = a->at ? a->at : begin;
-        if (prose && a->end && !fci_ends(fci_sn(p, end), a->end)) continue;
-        if (size < at || !fci_begins(fci_sn(p + at, (size_t)size - at), a->magic)) continue;
-        if (!prose || !a->at || memchr(p, 0, (size_t)size)) return a->what; // "mustard" is no tar
+        if (known >= a->known && size >= at &&
+            fci_begins(fci_sn(p + at, (size_t)size - at), a->magic))
+            return a->what;
     }
     return NULL;
 }
@@ -6215,7 +6216,7 @@ FCI_FN fc_code fci_json_parse(const fci_context *c, fci_arena *arena, const char
     if (!t.nodes) return FC_ERR_MEMORY;
     code = fci_tree_build(&t);
     if (!code) *root = t.nodes;
-    const char *alien = code == FC_ERR_FORMAT ? fci_alien_name(text, n, true) : NULL;
+    const char *alien = code == FC_ERR_FORMAT ? fci_alien_name(text, n, FCI_FILE_IS_TEXT) : NULL;
     return alien ? fci_fail(err, code, 0, "expected JSON, got %s", alien) : code;
 }
 
@@ -6230,12 +6231,7 @@ FCI_FN fc_code fci_json_next_line(fci_json_lines *l, const fci_json **item, fc_e
     static const char first[] = "line 1, ";
     const char *begin = NULL, *text = NULL, *end = NULL;
     *item = NULL;
-    const char *alien = l->line == 0 ? fci_alien_name(l->text, l->n, true) : NULL;
     if (l->line == 0) l->at = fci_bom(l->text, l->n);
-    if (alien) {
-        l->line = 1;
-        return fci_fail(err, FC_ERR_FORMAT, 0, "expected JSON, got %s", alien);
-    }
     while (l->at < l->n && text == end) {
         const char *stop = (const char *)memchr(l->text + l->at, '\n', l->n - l->at);
         begin = text = l->text + l->at;
@@ -7597,7 +7593,7 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
     p.err = err;
     const uint64_t most = f->size < 8 ? 0 : fci_min(FCI_ST_HEADER_MAX, f->size - 8),
                    header = f->size < 8 ? 1 : fci_le64(f->data);
-    const char *alien = header <= most ? NULL : fci_alien_name(f->data, f->size, false);
+    const char *alien = header <= most ? NULL : fci_alien_name(f->data, f->size, FCI_FILE_IS_ANY);
     if (alien)
         return fci_fail(err, FC_ERR_FORMAT, 0, "%s: expected a safetensors or GGUF file, got %s",
                         f->name, alien);
@@ -20194,8 +20190,8 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
 FCI_FN fc_code fci_tokens_prose(const char *text, size_t n, fc_error *err) {
     const char *nul = n ? (const char *)memchr(text, 0, n) : NULL;
     const fc_code code = nul ? FC_ERR_FORMAT : fci_tokenizer_utf8(text, n, err);
-    const char *alien = fci_alien_name(text, n, true);
-    if (alien && (code || fci_begins(fci_s(alien), "a Git LFS"))) // prose may begin as the others
+    const char *alien = fci_alien_name(text, n, code ? FCI_FILE_IS_TEXT : FCI_FILE_IS_PROSE);
+    if (alien)
         return fci_fail(err, FC_ERR_FORMAT, 0, "text: expected UTF-8, got %s", alien);
     if (!nul) return code;
     return fci_fail(err, FC_ERR_FORMAT, (uint64_t)(nul - text),
@@ -39146,7 +39142,6 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_EXPORT_GONE
 #undef FCI_FILE_GGML
 #undef FCI_FILE_HEAD
-#undef FCI_FILE_LFS
 #undef FCI_FILE_PAGE
 #undef FCI_FIRST_BLOCK_SLOT
 #undef FCI_FIRST_FFN_SLOT

@@ -306,6 +306,8 @@ PK\003\004\024\000\000\000\010\010 \n a zip archive
 \037\213\010\000\000\000\000\000 \n a gzip archive
 PAR1\025\000\025 PAR1 a Parquet file
 %%PDF-1.7\n%%\342\343\317\323\n %%%%EOF\n a PDF file
+%%PDF-1.7\n%%\342\343\317\323\n cut a PDF file
+<html>\nGru\337 cut an HTML page
 KINDS
 for begin in '<!DOCTYPE html>' '<html>'; do
     alien "$begin" '</html>\n'
@@ -323,7 +325,6 @@ while read -r begin; do
     { printf '%s: so it begins. ' "$begin" && cat plain.txt; } >mention.txt
     t_ok "prose that begins with $begin" prune 0 "" mention.txt
 done <<'KINDS'
-version https://git-lfs.github.com/spec/v1
 <!DOCTYPE html>
 <html>
 PK
