@@ -1913,6 +1913,7 @@ FCI_FN void fci_thread_join(fci_thread *t) {
 
 // a and b joined, from malloc; NULL: no memory.
 FCI_FN char *fci_platform_copy(const char *a, const char *b);
+FCI_FN bool fci_platform_separates(char c); // the parts of a path
 // Offset of the last part of a path: behind the last separator, so its length where it ends in one.
 FCI_FN size_t fci_platform_base(const char *path);
 // The folder that `path` is in ("." where it names none), from malloc; NULL: no memory.
@@ -1959,19 +1960,21 @@ FCI_FN char *fci_platform_copy(const char *a, const char *b) {
     return s;
 }
 
+FCI_FN bool fci_platform_separates(char c) {
+    return c == '/' || (FCI_WINDOWS && c == '\\');
+}
+
 FCI_FN size_t fci_platform_base(const char *path) {
     size_t base = 0;
     for (size_t i = 0; path[i]; i++)
-        if (path[i] == '/' || (FCI_WINDOWS && (path[i] == '\\' || path[i] == ':'))) base = i + 1;
+        if (fci_platform_separates(path[i]) || (FCI_WINDOWS && path[i] == ':')) base = i + 1;
     return base;
 }
 
 FCI_FN char *fci_platform_folder_of(const char *path) {
     size_t n = fci_platform_base(path);
     char *folder = fci_platform_copy(n ? path : ".", "");
-    while (n > 1 && (path[n - 1] == '/' || (FCI_WINDOWS && path[n - 1] == '\\')) &&
-           path[n - 2] != ':')
-        n--;
+    while (n > 1 && fci_platform_separates(path[n - 1]) && path[n - 2] != ':') n--;
     if (folder && n) folder[n] = 0;
     return folder;
 }
@@ -4437,8 +4440,7 @@ typedef struct fci_file {
 
 // "PATH: cannot WHAT: ..." of an errno: FC_ERR_MEMORY of ENOMEM, else FC_ERR_IO.
 FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, int error);
-// The last part of a path, with separators at its end; / and \ separate on every system.
-FCI_FN const char *fci_base_name(const char *path);
+FCI_FN const char *fci_base_name(const char *path); // the last part, with separators at its end
 // As the functions of fc_io, for files in memory too; reads the first `length` bytes.
 FCI_FN int fci_input_open(const fci_context *c, const char *path, void **handle, uint64_t *size);
 FCI_FN int fci_input_read(const fci_context *c, void *handle, void *buffer, size_t length);
@@ -4535,7 +4537,7 @@ FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, i
 FCI_FN const char *fci_base_name(const char *path) {
     const char *base = path;
     for (const char *p = path; *p; p++)
-        if ((*p == '/' || *p == '\\') && p[1]) base = p + 1;
+        if (fci_platform_separates(*p) && p[1] && !fci_platform_separates(p[1])) base = p + 1;
     return base;
 }
 
@@ -5312,7 +5314,7 @@ FINERCUT_API fc_code fc_file_there(const char *path, const fc_env *env, int *the
 
 FCI_FN const char *fci_folder_name(fci_arena *a, const char *path, fc_error *err) {
     size_t n = strlen(path);
-    while (n > 1 && (path[n - 1] == '/' || (FCI_WINDOWS && path[n - 1] == '\\'))) n--;
+    while (n > 1 && fci_platform_separates(path[n - 1])) n--;
     return fci_arena_copy(a, fci_sn(path, n), err);
 }
 
@@ -19774,12 +19776,10 @@ FCI_FN fc_code fci_model_plain(const fc_model *m, const char *what, fc_error *er
 // ---- private to this section
 
 FCI_FN void fci_model_name(const fc_model *m, char *to, size_t size) {
-    size_t end = strlen(m->path), start;
-    // for "models/demo/"
-    while (end > 0 && (m->path[end - 1] == '/' || m->path[end - 1] == '\\')) end--;
-    for (start = end; start > 0 && m->path[start - 1] != '/' && m->path[start - 1] != '\\';)
-        start--;
-    fci_utf8_clean(to, size, m->path + start, end - start);
+    const char *name = fci_base_name(m->path);
+    size_t n = strlen(name);
+    while (n > 0 && fci_platform_separates(name[n - 1])) n--; // of "models/demo/"
+    fci_utf8_clean(to, size, name, n);
 }
 
 FCI_FN fc_code fci_model_plain(const fc_model *m, const char *what, fc_error *err) {
@@ -32372,8 +32372,7 @@ FCI_FN fc_code fci_beside_is_inside(fci_export *x, const char *name, bool *insid
             return error ? fci_io_error(x->err, path, "find the folder of", error) : FC_OK;
         }
         if (error) return fci_io_error(x->err, path, "follow", error);
-        const bool absolute =
-            to[0] == '/' || (FCI_WINDOWS && (to[0] == '\\' || (to[0] && to[1] == ':')));
+        const bool absolute = fci_platform_separates(*to) || (FCI_WINDOWS && *to && to[1] == ':');
         path = absolute ? to : next;
     }
     return path ? FC_OK : FC_ERR_MEMORY;

@@ -298,7 +298,8 @@ static void test_path(void) {
          "joined");
     T_OK(strcmp(fci_base_name("a/b/c.gguf"), "c.gguf") == 0 &&
              strcmp(fci_base_name("c"), "c") == 0 && strcmp(fci_base_name("a/b/"), "b/") == 0 &&
-             strcmp(fci_base_name(""), "") == 0,
+             strcmp(fci_base_name(""), "") == 0 && strcmp(fci_base_name("a//b//"), "b//") == 0 &&
+             strcmp(fci_base_name("a\\b"), FCI_WINDOWS ? "b" : "a\\b") == 0,
          "last parts");
     T_OK(fci_ends(fci_s("x.json"), ".json") && !fci_ends(fci_s("json"), ".json") &&
              fci_ends(fci_s("x"), "") && fci_begins(fci_s("GGUF"), "GGUF") &&
