@@ -27153,9 +27153,10 @@ typedef struct fci_estimate_pace {
     bool few;    // with too few tokens, as more would have taken too long
 } fci_estimate_pace;
 
-// fc_prune_estimate with a pace that others share, of one model and calibration.
+// fc_prune_estimate with a pace that others share, of one model and calibration; `pace` NULL only
+// looks. least: as fci_search_view has it.
 FCI_FN fc_code fci_estimate_of(fc_model *m, const fc_prune_desc *d, fci_estimate_pace *pace,
-                               fc_estimate *out, fc_error *err);
+                               fc_estimate *out, uint64_t least[2], fc_error *err);
 // Seconds of a token through the whole model, with its logits, after an estimate.
 FCI_FN double fci_estimate_token(const fc_model *m, const fci_estimate_pace *pace);
 // Zeroed allowed.
@@ -27707,25 +27708,27 @@ FCI_FN fc_code fci_estimate_view(fci_search_view *v, const fc_prune_desc *d,
 }
 
 FCI_FN fc_code fci_estimate_of(fc_model *m, const fc_prune_desc *d, fci_estimate_pace *pace,
-                               fc_estimate *out, fc_error *err) {
+                               fc_estimate *out, uint64_t least[2], fc_error *err) {
     fci_search_view v;
     memset(out, 0, sizeof *out);
     fc_code code = fci_search_look(m, d, &v, err);
-    if (!code) code = fci_estimate_view(&v, d, pace, out, err);
+    memcpy(least, v.least, sizeof v.least);
+    if (!code && pace) code = fci_estimate_view(&v, d, pace, out, err);
     fci_search_look_away(&v);
-    out->measured = pace->took;
+    if (pace) out->measured = pace->took;
     return code;
 }
 
 FINERCUT_API fc_code fc_prune_estimate(fc_model *m, const fc_prune_desc *desc, fc_estimate *out,
                                        fc_error *err) {
     fci_estimate_pace pace = FCI_ZERO;
+    uint64_t least[2];
     FCI_EMPTY(out);
     if (fci_need(m && desc && out, "fc_prune_estimate", "a model, a description and a place for "
                  "the result", err))
         return FC_ERR_ARGUMENT;
     if (fci_model_plain(m, "fc_prune_estimate", err)) return FC_ERR_ARGUMENT;
-    const fc_code code = fci_estimate_of(m, desc, &pace, out, err);
+    const fc_code code = fci_estimate_of(m, desc, &pace, out, least, err);
     fci_estimate_free(m, &pace);
     return code;
 }
@@ -38777,28 +38780,10 @@ FCI_FN uint64_t fci_study_least(const fc_study *s) {
 }
 
 // The memory limit is too little at once where it would be later.
-FCI_FN fc_code fci_study_fits(fc_study *s) {
+FCI_FN fc_code fci_study_fits(const fc_study *s, const uint64_t least[2]) {
     const uint64_t limit = s->m->memory_limit;
-    uint64_t least[2]; // without and with a scratch folder
-    uint32_t n;
     char in_file[64] = "";
-    fc_code code = FC_OK;
-    fci_study_rest(s, &n);
-    least[0] = least[1] = limit && n ? fci_study_least(s) : 0;
-    for (size_t i = 0; i < s->n_arms && limit && !code; i++) {
-        fci_search_view v;
-        fc_prune_desc prune = s->arms[i].prune;
-        prune.resume = s->arms[i].plan;
-        if (!fci_study_estimates(s, &s->arms[i])) continue;
-        code = fci_search_look(s->m, &prune, &v, s->err);
-        if (v.least[0]) { // others may need more
-            fci_clear(s->err);
-            code = FC_OK;
-        }
-        for (size_t k = 0; k < 2; k++) least[k] = fci_max(least[k], v.least[k]);
-        fci_search_look_away(&v);
-    }
-    if (code || least[0] <= limit) return code;
+    if (least[0] <= limit) return FC_OK;
     if (least[1] < least[0])
         snprintf(in_file, sizeof in_file, "; %llu with a scratch folder",
                  (unsigned long long)least[1]);
@@ -38807,32 +38792,44 @@ FCI_FN fc_code fci_study_fits(fc_study *s) {
                     (unsigned long long)least[0], (unsigned long long)limit, in_file);
 }
 
-// Sets a->work: what the rest of an arm's search takes, as tokens through the whole model.
-FCI_FN fc_code fci_study_work(fc_study *s, fci_study_arm *a, fci_estimate_pace *pace) {
+// Sets a->work: what the rest of an arm's search takes, as tokens through the whole model; raises
+// `least` where the memory limit is too little, and then only looks whether others need more.
+FCI_FN fc_code fci_study_work(fc_study *s, fci_study_arm *a, fci_estimate_pace *pace,
+                              uint64_t least[2]) {
     fc_prune_desc prune = a->prune;
     fc_estimate e;
+    uint64_t own[2];
     prune.resume = a->plan;
     if (!fci_study_estimates(s, a)) return FC_OK;
-    const fc_code code = fci_estimate_of(s->m, &prune, pace, &e, s->err);
-    if (!code) a->work = e.seconds.likely / fci_estimate_token(s->m, pace);
-    return code;
+    if (least[0] > s->m->memory_limit) pace = NULL;
+    const fc_code code = fci_estimate_of(s->m, &prune, pace, &e, own, s->err);
+    for (size_t k = 0; k < 2; k++) least[k] = fci_max(least[k], own[k]);
+    if (own[0]) fci_clear(s->err);
+    else if (code) return code;
+    else if (pace) a->work = e.seconds.likely / fci_estimate_token(s->m, pace);
+    return FC_OK;
 }
 
 FCI_FN fc_code fci_study_weigh(fc_study *s) {
     fc_study_info *a = &s->about;
     fci_estimate_pace pace = FCI_ZERO;
     fc_code code = FC_OK;
+    uint64_t least[2]; // without and with a scratch folder
+    uint32_t n = 0;
+    fci_study_rest(s, &n);
+    least[0] = least[1] = s->m->memory_limit && n ? fci_study_least(s) : 0;
     s->parts[0] = 2 * (double)fci_tokens_count(s->d.calibration);
     s->parts[1] = (double)fci_tokens_count(s->d.eval);
     s->parts[2] = s->tasks ? (double)fci_tasks_all_tokens(s->tasks) : 0;
-    for (size_t i = 0; i < s->n_arms && !code; i++) code = fci_study_work(s, &s->arms[i], &pace);
+    for (size_t i = 0; i < s->n_arms && !code; i++)
+        code = fci_study_work(s, &s->arms[i], &pace, least);
+    if (!code) code = fci_study_fits(s, least);
     for (size_t i = 0; i < s->n_sets; i++)
         a->n_sets_there += s->sets[i].known && fci_study_is_wanted(s, i);
     for (size_t i = 0; i < s->n_arms; i++) {
         a->n_plans += s->arms[i].remove || s->arms[i].target;
         a->n_plans_there += s->arms[i].n_prefixes > 0;
     }
-    uint32_t n = 0;
     a->tokens = fci_study_rest(s, &n);
     a->n_sets = a->n_sets_there + n;
     if (!code) a->seconds = a->tokens * fci_estimate_token(s->m, &pace);
@@ -38853,7 +38850,6 @@ FCI_FN fc_code fci_study_prepare(fc_study *s) {
     if (!code) code = fci_study_arms(s);
     if (!code) code = fci_study_settings(s);
     if (!code) code = fci_study_begin(s);
-    if (!code) code = fci_study_fits(s);
     return code ? code : fci_study_weigh(s);
 }
 
