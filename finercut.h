@@ -28850,7 +28850,8 @@ FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci
              labels ? ", or a label" : "");
     if (n && (n->type == FCI_JSON_STRING || n->type == FCI_JSON_NUMBER))
         text = fci_tokens_strip(r->t, n->text, true);
-    for (uint32_t i = 0; i < d->n_choices; i++) words |= fci_tasks_truth(d->choices[i]) >= 0;
+    for (uint32_t i = 0; fci_json_is(n, FCI_JSON_BOOL) && i < d->n_choices; i++)
+        words |= fci_tasks_truth(d->choices[i]) >= 0;
     d->gold = d->n_choices;
     for (uint32_t i = 0; n && i < d->n_choices; i++) {
         if (!fci_tasks_is_gold(n, text, d, labels, words, i)) continue;
