@@ -15,6 +15,7 @@ are compared with those of `finercut logits --plan`, or `--heal`, on the model t
 and for one plan that a search made, its distance. With files of `finercut heal` behind a model its
 exports by each, and without healing by the same removals, are compared instead.
 """
+import functools
 import hashlib
 import json
 import os
@@ -71,8 +72,13 @@ def mixed_order(n):
     return names
 
 
+@functools.lru_cache(maxsize=None)
+def info_of(model):
+    return json.loads(finercut("info", model, "--json"))
+
+
 def write_plan(model, path, names=None):
-    info = json.loads(finercut("info", model, "--json"))
+    info = info_of(model)
     n = info["blocks"]
     steps = [{"step": i + 1, "removed": name, "score": 0.0} for i,
              name in enumerate(names or order(n)[:n])]
@@ -233,8 +239,7 @@ def check_gguf(what, model, form, out, tokens, expected, work, cut, *more):
 
 
 def random_tokens_of(model):
-    vocabulary = json.loads(finercut("info", model, "--json"))["vocab_size"]
-    return [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, 24)]
+    return np.random.default_rng(1).integers(0, info_of(model)["vocab_size"], 24).tolist()
 
 
 def check_forms(name, model, tokens, work, cut):
@@ -268,8 +273,7 @@ def check_model(name, model, work, shares=(0, 10, 25, 50)):
             continue
         cut = ["--plan", plan, "--remove", str(steps)]
         expected = check_forms(f"{name} FORM {share} %", model, tokens, work, cut)
-        info = json.loads(finercut("info", model, "--json"))
-        if share == 25 and info["hidden_size"] <= 512:  # larger ones take minutes: give files
+        if share == 25 and info_of(model)["hidden_size"] <= 512:  # larger: minutes, give files
             check_forms(f"{name} FORM {share} %, healed", model, tokens, work,
                         ["--heal", healed_by_few(model, cut, work)])
         if share == 25 and not os.path.isfile(model):
@@ -278,8 +282,7 @@ def check_model(name, model, work, shares=(0, 10, 25, 50)):
 
 def healed_by_few(model, cut, work):
     """Healed by few random tokens, which changes weights, and that is all it is to do."""
-    vocabulary = json.loads(finercut("info", model, "--json"))["vocab_size"]
-    ids = np.random.default_rng(2).integers(0, vocabulary, (32, 24)).tolist()
+    ids = np.random.default_rng(2).integers(0, info_of(model)["vocab_size"], (32, 24)).tolist()
     path, out = os.path.join(work, "heal.json"), os.path.join(work, "healed.safetensors")
     with open(path, "w") as f:
         json.dump(ids, f)
