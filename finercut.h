@@ -1239,7 +1239,8 @@ FINERCUT_API fc_code fc_generate(fc_model *m, const char *prompt, size_t length,
 /* ---------------------------------------------------------------------------------------------
    Tasks: what a model can still do. A file has an item a line, a JSON object: a question, choices,
    which is right. The model's answer is the choice that is likeliest after the question. Prompts,
-   cuts between tokens, and figures are those of lm-evaluation-harness 0.4. */
+   cuts between tokens, and figures are those of lm-evaluation-harness 0.4, but that HellaSwag's
+   "ctx_b" changes the case only of letters that have both below U+0100. */
 /* The tasks: "choices", one's own ("query", "choices", "gold"), "arc_easy", "arc_challenge",
    "piqa", "openbookqa", "boolq", "winogrande", "lambada", "hellaswag", "mmlu"; NULL behind them. */
 FINERCUT_API const char *fc_task_name(size_t index);
@@ -28661,10 +28662,12 @@ FCI_FN fc_code fci_tasks_put(fci_tasks_reader *r, fci_str what) {
     const size_t start = b->n;
     fci_put(b, s.p, s.n);
     for (size_t i = start; b->p && i < b->n; i++) {
-        const char c = b->p[i];
-        if (sign == '=' && c == '_') b->p[i] = ' ';
-        if (sign == '^' && i == start && c >= 'a' && c <= 'z') b->p[i] = (char)(c - 32);
-        if (sign == '^' && i > start && c >= 'A' && c <= 'Z') b->p[i] = (char)(c + 32);
+        const bool latin = i > start && b->p[i - 1] == '\xc3'; // U+00C0 to U+00FF
+        const int upper = (uint8_t)b->p[i] & ~0x20,
+                  letter = latin ? upper >= 0x80 && upper < 0x9f && upper != 0x97
+                                 : upper >= 'A' && upper <= 'Z';
+        if (sign == '=' && b->p[i] == '_') b->p[i] = ' ';
+        if (sign == '^' && letter) b->p[i] = (char)(i == start + latin ? upper : upper | 0x20);
     }
     return FC_OK;
 }

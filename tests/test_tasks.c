@@ -158,6 +158,9 @@ static const prompt prompts[] = {
      {" stops.", " goes. on now"}, {6, 11}},
     {"hellaswag", "{'activity_label':'A [x][ [y]man','ctx_a':'[b [','ctx_b':'','endings':['[a]b',"
      "'c] d'],'label':'1'}", 1, 2, {"A man: [b [", "A man: [b ["}, {" b", " c] d"}, {1, 4}},
+    {"hellaswag", "{'activity_label':'B','ctx_a':'A','ctx_b':'\\u00e9t\\u00c9 \\u00d7\\u00df',"
+     "'endings':['a','b'],'label':0}", 0, 2, {"B: A \xc3\x89t\xc3\xa9 \xc3\x97\xc3\x9f",
+     "B: A \xc3\x89t\xc3\xa9 \xc3\x97\xc3\x9f"}, {" a", " b"}, {1, 1}},
     {"hellaswag", "{'query':'A man sings. He','choices':['stops.','goes'],'gold':0}", 0, 2,
      {"A man sings. He", "A man sings. He"}, {" stops.", " goes"}, {6, 4}},
     {"mmlu_x", "{'question':' What is up?','subject':'the_sky','choices':['sea','sky','sand',"
