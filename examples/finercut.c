@@ -1681,9 +1681,15 @@ static size_t inputs_of(const session *s, const char *inputs[MOST_INPUTS]) {
 static int output_check(session *s, fc_output_kind kind) {
     const char *inputs[MOST_INPUTS];
     const size_t n = inputs_of(s, inputs);
+    const char *dot = strrchr(s->o->output, '.');
+    const char *ending = !dot ? "" : strcmp(dot, ".json") == 0 ? "plan" : dot + 1;
+    fc_output_kind named;
     fc_code code = fc_output_check(s->o->output, kind, inputs, n, &s->env, &s->err);
     if (code == FC_ERR_MISMATCH) return fail("%s; --force replaces it", s->err.msg);
-    return code ? failed(s) : STATUS_OK;
+    if (code) return failed(s);
+    if (fc_output_kind_parse(ending, &named, NULL) || named == kind) return STATUS_OK;
+    return misused(s->command, "-o: expected a name for output of kind %s, got \"%s\"",
+                   fc_output_kind_name(kind), s->o->output);
 }
 
 // What a text comes from, as errors and plans call it.
@@ -3138,7 +3144,8 @@ static int run_prune(session *s) {
         return misused(s->command, "--seed: expected --search random or confident, or --own");
     if (s->o->resume && s->o->force)
         return misused(s->command, "expected one of --resume and --force, got both");
-    if (leads(s) && output_check(s, FC_OUTPUT_PLAN)) return STATUS_FAILED;
+    if (leads(s)) status = output_check(s, FC_OUTPUT_PLAN);
+    if (status) return status;
     if (leads(s) && !s->o->dry_run && check_replaced(s)) return STATUS_FAILED;
     s->pruning = 1;
     catch_interrupt();
@@ -3603,8 +3610,9 @@ static int npy_rows(void *user, const float *rows, size_t n_rows) {
 static int run_logits(session *s) {
     npy n = {0};
     catch_interrupt();
-    if (output_check(s, FC_OUTPUT_NPY) || open_model(s) || choose_mask(s) || read_tokens(s, NULL))
-        return STATUS_FAILED;
+    const int status = output_check(s, FC_OUTPUT_NPY);
+    if (status) return status;
+    if (open_model(s) || choose_mask(s) || read_tokens(s, NULL)) return STATUS_FAILED;
     meter m = meter_of(s, "evaluating");
     const fc_watch watch = {eval_progress, &m};
     n.n_columns = fc_model_config(s->model)->vocab_size;
@@ -4521,9 +4529,9 @@ static void put_exported(const session *s) {
 static int run_export(session *s) {
     fc_export_desc desc = {0};
     int status = check_export(s);
-    if (status) return status;
     const int folder = s->o->format == FC_EXPORT_HF || s->o->format == FC_EXPORT_HF_MASKED;
-    if (output_check(s, folder ? FC_OUTPUT_FOLDER : FC_OUTPUT_GGUF)) return STATUS_FAILED;
+    if (!status) status = output_check(s, folder ? FC_OUTPUT_FOLDER : FC_OUTPUT_GGUF);
+    if (status) return status;
     catch_interrupt();
     if (open_model(s) || choose_mask(s)) return STATUS_FAILED;
     meter m = meter_of(s, "exporting");
@@ -4722,8 +4730,8 @@ static int find_day(session *s) {
 
 static int run_heal(session *s) {
     int status = check_heal(s);
+    if (!status) status = output_check(s, FC_OUTPUT_SAFETENSORS);
     if (status) return status;
-    if (output_check(s, FC_OUTPUT_SAFETENSORS)) return STATUS_FAILED;
     catch_interrupt();
     if (open_model(s) || choose_mask(s) || find_day(s)) return STATUS_FAILED;
     status = check_used(s);

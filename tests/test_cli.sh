@@ -159,6 +159,10 @@ usage "expected one of --along and --remove, got both" eval x --text a --plan p 
 usage "one of --chat and --special" tokenize x --chat --special
 usage "expected --prompt TEXT" generate x
 usage "expected -o" logits x --tokens a
+usage "-o: expected a name for output of kind plan, got .x.svg" prune x --tokens a -o x.svg
+usage "kind npy, got .x.json" logits x --tokens a -o x.json
+usage "kind safetensors, got .x.gguf" heal x --plan p --own 64 -o x.gguf
+usage "kind folder, got .x.json" export x --plan p --format hf -o x.json
 usage "expected --tokens" logits x -o b.npy
 usage "expected -o" report plan.json
 usage "\.svg or \.csv" report plan.json -o plan.txt
