@@ -3603,6 +3603,8 @@ FCI_INLINE fc_code fci_need(bool given, const char *function, const char *what, 
 // The index of `name` (out: there is a place for it), or `n` with *err filled.
 FCI_FN int fci_errors_find(const char *what, const char *const *names, int n, const char *name,
                            bool out, fc_error *err);
+// What "%llu %s" shows: "1 step", "2 steps".
+#define FCI_COUNTED(n, noun) (unsigned long long)(n), (n) == 1 ? noun : noun "s"
 // A result is empty until it is there: safe to free, whatever fails.
 #define FCI_EMPTY(out) ((out) ? (void)memset((out), 0, sizeof *(out)) : (void)0)
 // Both public functions of an enum whose values count from 0.
@@ -7609,8 +7611,8 @@ FCI_FN fc_code fci_safetensors_load(fc_container *c, uint32_t file, fc_error *er
                         fci_show(fci_sn((const char *)f->data, text), &shown));
     if (f->size < 8)
         return fci_fail(err, FC_ERR_FORMAT, 0,
-                        "%s: expected a header length of 8 bytes, got a file of %llu bytes",
-                        f->name, (unsigned long long)f->size);
+                        "%s: expected a header length of 8 bytes, got a file of %llu %s",
+                        f->name, FCI_COUNTED(f->size, "byte"));
     if (header > most)
         return fci_fail(err, FC_ERR_FORMAT, 0,
                         "%s: expected a safetensors header of at most %llu bytes (or a GGUF file), "
@@ -8398,7 +8400,9 @@ FCI_FN fc_code fci_container_directory_shards(fc_container *c, fci_arena *a, con
         snprintf(name, sizeof name, "model-%05u-of-%05u.safetensors", i + 1, *n);
         const char *path = fci_path_join(a, directory, name, err);
         code = path ? fci_container_files_add(c, path, err) : FC_ERR_MEMORY;
-        if (code) return fci_wrap(err, code, "%u shards without model.safetensors.index.json", *n);
+        if (code)
+            return fci_wrap(err, code, "%llu %s without model.safetensors.index.json",
+                            FCI_COUNTED(*n, "shard"));
         code = fci_safetensors_load(c, i, err);
     }
     return code;
@@ -11224,7 +11228,7 @@ FCI_FN fc_code fci_vocabulary_finish(fci_vocabulary_loader *l) {
     for (size_t i = 0; i < t->n_steps; i++)
         if (t->steps[i].name)
             fci_say(t->description, sizeof t->description, "%s", t->steps[i].name);
-    fci_say(t->description, sizeof t->description, "%llu tokens", (unsigned long long)t->n_tokens);
+    fci_say(t->description, sizeof t->description, "%llu %s", FCI_COUNTED(t->n_tokens, "token"));
     fci_vocabulary_cut_blanks(l);
     fc_code code = fci_vocabulary_make_set(l, 0);
     return code ? code : fci_vocabulary_make_set(l, 1);
@@ -11793,8 +11797,8 @@ FCI_FN fc_code fci_vocabulary_kv_array(fci_vocabulary_loader *l, const fc_contai
                         kv->element_type);
     if (count && kv->count != count)
         return fci_fail(l->err, FC_ERR_FORMAT, kv->at,
-                        "%s: expected %llu items as there are tokens, got %llu", key,
-                        (unsigned long long)count, (unsigned long long)kv->count);
+                        "%s: expected %llu %s as there are tokens, got %llu", key,
+                        FCI_COUNTED(count, "item"), (unsigned long long)kv->count);
     return FC_OK;
 }
 
@@ -18746,9 +18750,9 @@ FCI_FN fc_code fci_weights_load(fc_model *m, fc_error *err) {
     uint64_t n_left = 0;
     for (uint64_t b = 0; b < n_blocks; b++) n_left += m->present[2 * b] || m->present[2 * b + 1];
     if (n_left > fc_container_tensor_count(m->container))
-        return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu blocks: the files hold only %llu tensors",
-                        (unsigned long long)n_left,
-                        (unsigned long long)fc_container_tensor_count(m->container));
+        return fci_fail(err, FC_ERR_MISMATCH, 0, "%llu %s: the files hold only %llu %s",
+                        FCI_COUNTED(n_left, "block"),
+                        FCI_COUNTED(fc_container_tensor_count(m->container), "tensor"));
     fci_weights_untie(m);
     if (!fci_is_gguf(m->container) && first) {
         fci_weights_note_blocks(m);
@@ -19888,9 +19892,10 @@ FCI_FN fc_code fci_model_load(fc_model *m, const char *path, const fc_model_desc
     if (!code) code = fci_weights_compute(m, desc->compute, err);
     if (!code) code = fci_weights_describe(m, err);
     if (code) return code;
-    fci_log(&m->c, 1, "%s: %s, %u blocks, computed in %s by the %s kernels with %u threads", path,
-            m->config.architecture, m->config.n_blocks, fc_compute_name(m->config.compute),
-            fc_simd_name(m->config.simd), m->c.n_threads);
+    fci_log(&m->c, 1, "%s: %s, %llu %s, computed in %s by the %s kernels with %llu %s", path,
+            m->config.architecture, FCI_COUNTED(m->config.n_blocks, "block"),
+            fc_compute_name(m->config.compute), fc_simd_name(m->config.simd),
+            FCI_COUNTED(m->c.n_threads, "thread"));
     fci_model_share(m);
     return FC_OK;
 }
@@ -20088,8 +20093,8 @@ FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t le
         size_t n = t->starts[i + 1] - t->starts[i];
         if (n < least)
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                            "tokens: sequence %llu: expected at least %llu tokens, got %llu",
-                            (unsigned long long)i, (unsigned long long)least,
+                            "tokens: sequence %llu: expected at least %llu %s, got %llu",
+                            (unsigned long long)i, FCI_COUNTED(least, "token"),
                             (unsigned long long)n);
         if (n > m->hyper.max_positions)
             return fci_fail(err, FC_ERR_ARGUMENT, 0,
@@ -23571,8 +23576,8 @@ FINERCUT_API fc_code fc_plan_mask(const fc_plan *p, const fc_model *m, size_t n_
     fc_code code = fci_plan_bind(p, m, mask, err);
     if (code) return code;
     if (n_steps > p->info.n_steps)
-        return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu steps, got %llu",
-                        (unsigned long long)p->info.n_steps, (unsigned long long)n_steps);
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "plan: expected at most its %llu %s, got %llu",
+                        FCI_COUNTED(p->info.n_steps, "step"), (unsigned long long)n_steps);
     memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
     for (size_t i = 0; i < n_steps; i++) fci_plan_remove(p, i, mask);
     return FC_OK;
@@ -23937,8 +23942,8 @@ FCI_FN fc_code fci_form_read_calibration(const fci_json *root, const char *name,
     if (!sequences && !length && !positions) return FC_OK;
     if (sequences && length && positions >= low && positions <= sequences * length) return FC_OK;
     snprintf(expected, sizeof expected,
-             "as many as %llu sequences, the longest of %llu tokens, can have",
-             (unsigned long long)sequences, (unsigned long long)length);
+             "as many as %llu %s, the longest of %llu %s, can have",
+             FCI_COUNTED(sequences, "sequence"), FCI_COUNTED(length, "token"));
     const fci_json *object = fci_json_get(root, name), *v = fci_json_get(object, "n_positions");
     return fci_wrap(err, fci_json_bad(err, v ? v : object, "n_positions", expected), "%s", name);
 }
@@ -24053,8 +24058,8 @@ FCI_FN fc_code fci_form_read_info(const fci_json *root, fc_plan_info *info, fc_e
     if (!code) code = fci_form_read_calibration(root, "calibration", &info->calibration, err);
     if (code || info->first_block < info->model.n_blocks) return code;
     char expected[64];
-    snprintf(expected, sizeof expected, "less than the model's %lu blocks",
-             (unsigned long)info->model.n_blocks);
+    snprintf(expected, sizeof expected, "less than the model's %llu %s",
+             FCI_COUNTED(info->model.n_blocks, "block"));
     return fci_json_bad(err, fci_json_get(root, "first_block"), "first_block", expected);
 }
 
@@ -24271,8 +24276,8 @@ FINERCUT_API fc_code fc_plan_replaceable(const char *path, const fc_env *env, fc
     fci_show(fci_s(p->info.model.name), &name);
     fc_plan_free(p);
     if (n == 0) return FC_OK;
-    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: holds a plan of %llu step%s of %s", path,
-                    (unsigned long long)n, n == 1 ? "" : "s", name.s[0] ? name.s : "a model");
+    return fci_fail(err, FC_ERR_MISMATCH, 0, "%s: holds a plan of %llu %s of %s", path,
+                    FCI_COUNTED(n, "step"), name.s[0] ? name.s : "a model");
 }
 
 // >> ranks
@@ -24786,8 +24791,8 @@ FINERCUT_API fc_code fc_eval_windows(const fc_tokenizer *t, const char *text, si
     if (theirs && whole.starts[1] < 2 * (uint64_t)length)
         code = fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "text: expected at least 2 windows of %u tokens for protocol llama.cpp, "
-                        "got %llu tokens",
-                        length, (unsigned long long)whole.starts[1]);
+                        "got %llu %s",
+                        length, FCI_COUNTED(whole.starts[1], "token"));
     if (!code) code = fc_tokens_windows(&whole, length, out, err);
     for (size_t i = 0; theirs && t->n_before && !code && i < out->n_sequences; i++)
         out->ids[out->starts[i]] = t->before[0];
@@ -25169,8 +25174,9 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
                                           : allowed - 1;
     if (wanted > allowed)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "remove: expected at most the %u candidates (%s) that may go, got %u",
-                        allowed, fc_candidates_name(d->candidates), wanted);
+                        "remove: expected at most the %llu %s (%s) that may go, got %u",
+                        FCI_COUNTED(allowed, "candidate"), fc_candidates_name(d->candidates),
+                        wanted);
     if (wanted == 0 && d->fraction == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "remove: expected how many, as 1 of the %u candidates (%s) may go, and "
@@ -25285,9 +25291,9 @@ FCI_FN int fci_search_tick(void *user, double units) {
 FCI_FN fc_code fci_search_end_step(fci_search *s, fc_error *err) { // reports at least once per step
     s->plan->info.cost.seconds = fci_platform_seconds() - s->start;
     return fci_search_report(s)
-               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled with %llu of %llu steps done",
+               ? fci_fail(err, FC_ERR_CANCELLED, 0, "cancelled with %llu of %llu %s done",
                           (unsigned long long)s->plan->info.n_steps,
-                          (unsigned long long)fci_search_likely(s))
+                          FCI_COUNTED(fci_search_likely(s), "step"))
                : FC_OK;
 }
 
@@ -26843,10 +26849,10 @@ FCI_FN fc_code fci_search_can(const fci_search *s, fc_error *err) {
                         whole);
     if (whole - all <= most + 1e-12 * whole) return FC_OK;
     return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                    "until: %s: cannot be reached: expected %.1f %% of the model in the %u %s that "
-                    "may go, got %.1f %%",
-                    text, 100 * (whole - most) / whole, n, fc_candidates_name(info->candidates),
-                    100 * all / whole);
+                    "until: %s: cannot be reached: expected %.1f %% of the model in the %llu %s "
+                    "(%s) that may go, got %.1f %%",
+                    text, 100 * (whole - most) / whole, FCI_COUNTED(n, "candidate"),
+                    fc_candidates_name(info->candidates), 100 * all / whole);
 }
 
 // The costs of what is wished for, and then the wishes, so that no plan has the one without the
@@ -26912,10 +26918,10 @@ FCI_FN fc_code fci_search_within(const fci_search *s, fc_error *err) {
     snprintf(rest, sizeof rest, n ? "`remove` %llu of eval, export and heal takes those"
                                   : "another file begins anew", (unsigned long long)n);
     return fci_fail(err, FC_ERR_MISMATCH, 0,
-                    "resume: until %s: expected a plan within it, got %llu steps, of which %llu "
+                    "resume: until %s: expected a plan within it, got %llu %s, of which %llu "
                     "are (step %llu has %g); the plan stays as it is, %s",
                     fc_budget_text(&info->until, text, sizeof text),
-                    (unsigned long long)info->n_steps, (unsigned long long)n,
+                    FCI_COUNTED(info->n_steps, "step"), (unsigned long long)n,
                     (unsigned long long)n + 1,
                     info->until.unit == FC_UNIT_DISTANCE
                         ? p->steps[n].score : p->steps[n].perplexity / info->perplexity, rest);
@@ -29137,8 +29143,8 @@ FCI_FN fc_code fci_tasks_draw(fci_tasks_encoder *e, const fci_tasks_reader *r) {
     e->shots = shots;
     if (shots && shots >= r->n)
         return fci_fail(e->err, FC_ERR_ARGUMENT, 0,
-                        "%s: shots: expected fewer than its %llu items, got %u", r->desc->path,
-                        (unsigned long long)r->n, shots);
+                        "%s: shots: expected fewer than its %llu %s, got %u", r->desc->path,
+                        FCI_COUNTED(r->n, "item"), shots);
     e->ends = (size_t *)fci_arena_alloc(r->arena, 2 * (uint64_t)shots + 2, sizeof *e->ends, "shots",
                                         e->err);
     if (!e->ends) return FC_ERR_MEMORY;
@@ -31955,8 +31961,8 @@ FCI_FN void fci_listing_say_unowned(const fci_export *x) {
     for (size_t i = fc_container_tensor_count(c); i-- > 0;)
         if (!x->owners[i].row) n++, first = i;
     if (n && !fci_is_gguf(c))
-        fci_log(x->c, 0, "%llu tensor%s that the model does not use %s left out, the first: \"%s\"",
-                (unsigned long long)n, n == 1 ? "" : "s", n == 1 ? "is" : "are",
+        fci_log(x->c, 0, "%llu %s that the model does not use %s left out, the first: \"%s\"",
+                FCI_COUNTED(n, "tensor"), n == 1 ? "is" : "are",
                 fc_container_tensor(c, first)->name);
 }
 
@@ -34843,12 +34849,13 @@ FCI_FN void fci_picture_header(fci_picture *pic) {
         "%s", fci_picture_fit(fitted, name[0] ? name : "unnamed model", wide ? 68 : 46));
     fci_picture_text(
         pic, FCI_PICTURE_MARGIN, 850, "font-size=\"130\" fill=\"" FCI_PICTURE_GREY "\"",
-        "%s, %s parameters, %lu blocks. Calibrated on %s: %lu sequences, %llu tokens.",
+        "%s, %s parameters, %llu %s. Calibrated on %s: %llu %s, %llu %s.",
         info->model.architecture[0] ? info->model.architecture : "unknown architecture",
-        fci_picture_count(count, info->model.n_parameters), (unsigned long)info->model.n_blocks,
+        fci_picture_count(count, info->model.n_parameters),
+        FCI_COUNTED(info->model.n_blocks, "block"),
         fci_picture_fit(fitted, source[0] ? source : "unnamed text", 36),
-        (unsigned long)info->calibration.n_sequences,
-        (unsigned long long)info->calibration.n_positions);
+        FCI_COUNTED(info->calibration.n_sequences, "sequence"),
+        FCI_COUNTED(info->calibration.n_positions, "token"));
     fci_buffer wishes = fci_buffer_of(pic->b.c);
     fci_plan_put_wishes(&wishes, info, "Removed ", ".");
     if (wishes.p)
@@ -36193,9 +36200,9 @@ FCI_FN const char *fci_page_items(fci_page *g, const fci_json *task) {
         fci_fail(&g->b.error, FC_ERR_FORMAT, 0, "n: expected at most the limit %llu, got %llu",
                  (unsigned long long)limit, (unsigned long long)n);
     if (seed) snprintf(drawn, sizeof drawn, " of seed %llu", (unsigned long long)seed);
-    if (shots) snprintf(shown, sizeof shown, ", %llu shots%s", (unsigned long long)shots, drawn);
+    if (shots) snprintf(shown, sizeof shown, ", %llu %s%s", FCI_COUNTED(shots, "shot"), drawn);
     if (n_cut) snprintf(cut, sizeof cut, ", %llu cut", (unsigned long long)n_cut);
-    return fci_page_say(g, "%llu items%s%s%s", (unsigned long long)n, cut, shown,
+    return fci_page_say(g, "%llu %s%s%s%s", FCI_COUNTED(n, "item"), cut, shown,
                         chat ? ", as chats" : "");
 }
 
@@ -36207,8 +36214,8 @@ FCI_FN const char *fci_page_positions(fci_page *g, const fci_json *e) {
     char windows[48] = "";
     if (length)
         snprintf(windows, sizeof windows, ", windows of %llu", (unsigned long long)length);
-    return fci_page_say(g, "%s%s%llu positions%s%s%s", source, *source ? ": " : "",
-                        (unsigned long long)n, windows, *how ? ", protocol " : "", how);
+    return fci_page_say(g, "%s%s%llu %s%s%s%s", source, *source ? ": " : "",
+                        FCI_COUNTED(n, "position"), windows, *how ? ", protocol " : "", how);
 }
 
 // Results are of the plans' model; without plans, of the first one's.
@@ -36705,7 +36712,9 @@ FCI_FN void fci_page_overview(fci_page *g) {
         const size_t n = info->n_steps;
         const char **cell = w.cells + i * w.t.n_columns;
         cell[0] = p->name;
-        cell[1] = fci_page_say(g, "%llu %s", (unsigned long long)n, fci_picture_noun(info));
+        cell[1] = fci_page_say(g, "%llu %.*s", (unsigned long long)n,
+                               (int)strlen(fci_picture_noun(info)) - (n == 1),
+                               fci_picture_noun(info));
         for (int k = 0; k < 2; k++)
             cell[2 + k] = fci_page_say(g, "%llu",
                                        (unsigned long long)fci_page_kind(p, (fc_kind)k));
@@ -37229,15 +37238,16 @@ FCI_FN void fci_page_head(fci_page *g) {
     fci_page_colours(g);
     fci_page_put(g, "</style>\n</head>\n<body>\n<header>\n<h1>%n</h1>\n", title);
     if (info)
-        fci_page_put(g, "<p class='sub'>%n, %s parameters, %u blocks. Calibrated on %n: %u "
-                     "sequences, %u tokens.</p>\n",
+        fci_page_put(g, "<p class='sub'>%n, %s parameters, %s. Calibrated on %n: %s.</p>\n",
                      info->model.architecture[0] ? info->model.architecture
                                                  : "unknown architecture",
-                     fci_picture_count(count, info->model.n_parameters), (size_t)g->n_blocks,
+                     fci_picture_count(count, info->model.n_parameters),
+                     fci_page_say(g, "%llu %s", FCI_COUNTED(g->n_blocks, "block")),
                      info->calibration.source[0] ? fci_base_name(info->calibration.source)
                                                  : "unnamed text",
-                     (size_t)info->calibration.n_sequences,
-                     (size_t)info->calibration.n_positions);
+                     fci_page_say(g, "%llu %s, %llu %s",
+                                  FCI_COUNTED(info->calibration.n_sequences, "sequence"),
+                                  FCI_COUNTED(info->calibration.n_positions, "token")));
     fci_puts(&g->b, "</header>\n<main>\n");
 }
 
@@ -38165,7 +38175,7 @@ FCI_FN fc_code fci_study_read_value(const fc_study *s, fci_study_set *set, size_
     if (code || perplexity || d) return code;
     const size_t n = fci_tasks_items(s->tasks, (column - FC_METRIC_COUNT - 1) / 2);
     char share[48];
-    snprintf(share, sizeof share, "a share of %llu items", (unsigned long long)n);
+    snprintf(share, sizeof share, "a share of %llu %s", FCI_COUNTED(n, "item"));
     return fabs(floor(*value * (double)n + 0.5) / (double)n - *value) < 1e-9
                ? FC_OK
                : fci_json_bad(s->err, number, name, share);
@@ -39118,6 +39128,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_COMPILER_GCC
 #undef FCI_CONFIDENT_POOLED
 #undef FCI_CONFIG_LIMIT
+#undef FCI_COUNTED
 #undef FCI_CSV_HEAD
 #undef FCI_DECODE_ROW
 #undef FCI_DISTANCE_SPAN

@@ -146,6 +146,9 @@ static int bar_width; // of the progress on the terminal's line, which any messa
 // ---------------------------------------------------------------------------------------------
 // Messages: one line on standard error.
 
+// What "%llu %s" shows: "1 step", "2 steps".
+#define COUNTED(n, noun) (unsigned long long)(n), (n) == 1 ? noun : noun "s"
+
 #define FIELD_LETTERS "abcdefghijklmnopqrstuvwxyz_"
 static const char *flag_of_field(const session *s, const char *name, size_t length);
 
@@ -221,8 +224,8 @@ static const char *instead(const session *s) {
 static int halted(const session *s, const fc_plan *saved) {
     const size_t n = saved ? fc_plan_about(saved)->n_steps : 0;
     if (n == 0) return fail("interrupted before the first step");
-    return fail("interrupted after %llu step%s, which %s holds; the same command with --resume%s "
-                "continues", (unsigned long long)n, n == 1 ? "" : "s", s->o->output, instead(s));
+    return fail("interrupted after %llu %s, which %s holds; the same command with --resume%s "
+                "continues", COUNTED(n, "step"), s->o->output, instead(s));
 }
 
 static int failed(const session *s) {
@@ -1996,8 +1999,8 @@ static int count_steps(session *s) {
     }
     s->n_steps = a->given ? n : info->n_steps;
     if (s->n_steps > info->n_steps)
-        return fail("%s: --remove: expected at most the plan's %llu steps, got %llu", s->o->plan,
-                    (unsigned long long)info->n_steps, (unsigned long long)s->n_steps);
+        return fail("%s: --remove: expected at most the plan's %llu %s, got %llu", s->o->plan,
+                    COUNTED(info->n_steps, "step"), (unsigned long long)s->n_steps);
     return STATUS_OK;
 }
 
@@ -2115,7 +2118,7 @@ static void put_tensor_text(const fc_tensor *t) {
     printf("  %s  [", fc_dtype_name(t->type));
     for (uint32_t d = 0; d < t->rank; d++)
         printf("%s%llu", d ? ", " : "", (unsigned long long)t->shape[d]);
-    printf("]  %llu bytes\n", (unsigned long long)t->bytes);
+    printf("]  %llu %s\n", COUNTED(t->bytes, "byte"));
 }
 
 static void put_tensor_json(const fc_tensor *t) {
@@ -2628,15 +2631,14 @@ static fc_code cut_calibration(session *s, const fc_tokenizer *t, const fc_text 
     size_t n = s->tokens.n_sequences, length = s->tokens.starts[1];
     if (n == 1 && length < o->length && length < LEAST_CALIBRATION) {
         snprintf(s->err.msg, sizeof s->err.msg,
-                 "expected at least %d tokens to compare by (asked for %lu sequence%s of %lu), got "
-                 "%llu",
-                 LEAST_CALIBRATION, (unsigned long)o->samples, o->samples == 1 ? "" : "s",
-                 (unsigned long)o->length, (unsigned long long)length);
+                 "expected at least %d tokens to compare by (asked for %llu %s of %lu), got %llu",
+                 LEAST_CALIBRATION, COUNTED(o->samples, "sequence"), (unsigned long)o->length,
+                 (unsigned long long)length);
         return FC_ERR_ARGUMENT;
     }
     if (n < o->samples || length < o->length)
-        note(s, "%s: the text is short: %llu sequence%s of %llu tokens, asked for %lu of %lu",
-             source_name(o->text), (unsigned long long)n, n == 1 ? "" : "s",
+        note(s, "%s: the text is short: %llu %s of %llu tokens, asked for %lu of %lu",
+             source_name(o->text), COUNTED(n, "sequence"),
              (unsigned long long)length, (unsigned long)o->samples, (unsigned long)o->length);
     return FC_OK;
 }
@@ -2700,8 +2702,8 @@ static int add_own(session *s) {
     note_whole(s, "--own", o->own, whole_tokens(o->own, o->length), o->length);
     fc_code code = write_own(s, &own);
     if (code) return failed(s);
-    snprintf(s->source + n, sizeof s->source - n, "%s%llu own tokens, seed %llu", n ? ", " : "",
-             (unsigned long long)own.starts[own.n_sequences], (unsigned long long)o->seed);
+    snprintf(s->source + n, sizeof s->source - n, "%s%llu own %s, seed %llu", n ? ", " : "",
+             COUNTED(own.starts[own.n_sequences], "token"), (unsigned long long)o->seed);
     if (s->tokens.ids) {
         code = fc_tokens_join(&s->tokens, &own, &all, &s->err);
         fc_tokens_free(&own);
@@ -2917,11 +2919,11 @@ static void tell_longer(const session *s, const fc_plan *p) {
     fc_prune_desc desc = prune_desc(s);
     if (fc_prune_count(s->model, &desc, &asked, NULL) != FC_OK) return;
     if (n > asked)
-        note(s, "%s: held %llu steps already, more than the %lu asked for; it stays as it is",
-             s->o->output, (unsigned long long)n, (unsigned long)asked);
+        note(s, "%s: held %llu %s already, more than the %lu asked for; it stays as it is",
+             s->o->output, COUNTED(n, "step"), (unsigned long)asked);
     else if (n < asked && n == fc_plan_about(s->plan)->n_steps)
-        note(s, "%s: held %llu steps already, which is what --until asks for or more; it stays as "
-             "it is", s->o->output, (unsigned long long)n);
+        note(s, "%s: held %llu %s already, which is what --until asks for or more; it stays as it "
+             "is", s->o->output, COUNTED(n, "step"));
 }
 
 // Another rank than the first writes and says nothing: what ends one search ends all.
@@ -2971,12 +2973,12 @@ static void tell_search(const session *s, const fc_estimate *e) {
                  short_number((double)e->scratch_bytes, "kMGT", read, sizeof read));
     if (e->trail_spacing > 1)
         snprintf(gap, sizeof gap, " at 1 in %lu", (unsigned long)e->trail_spacing);
-    fprintf(stderr, "prune: %lu steps, %lu candidates x %llu tokens, about %s (%s to %s)%s; memory "
-            "%sB: trail%s, waves of %llu tokens, %llu logits at a time; ",
-            (unsigned long)(e->n_steps - e->n_done), (unsigned long)e->n_candidates,
-            (unsigned long long)e->n_positions, t.likely, t.low, t.high, whose_time(s),
+    fprintf(stderr, "prune: %llu %s, %llu %s x %llu %s, about %s (%s to %s)%s; memory %sB: "
+            "trail%s, waves of %llu %s, %llu logits at a time; ",
+            COUNTED(e->n_steps - e->n_done, "step"), COUNTED(e->n_candidates, "candidate"),
+            COUNTED(e->n_positions, "token"), t.likely, t.low, t.high, whose_time(s),
             short_number((double)e->memory_bytes, "kMGT", memory, sizeof memory), gap,
-            (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows);
+            COUNTED(e->wave_rows, "token"), (unsigned long long)e->logits_rows);
     if (small_model(e)) fprintf(stderr, "which is more than is free (see --memory-limit)\n");
     else if (e->fits == 0)
         fprintf(stderr, "the model does not fit: a step reads %sB from disk\n",
@@ -3001,9 +3003,9 @@ static void put_rows(const char *before, const fc_range *r, const char *after) {
 
 static void put_estimate(const session *s, const fc_estimate *e) {
     const range_text t = text_of(&e->seconds);
-    printf("steps           %lu, of which %lu are there; %lu candidates, %llu tokens\n",
-           (unsigned long)e->n_steps, (unsigned long)e->n_done, (unsigned long)e->n_candidates,
-           (unsigned long long)e->n_positions);
+    printf("steps           %lu, of which %lu are there; %llu %s, %llu %s\n",
+           (unsigned long)e->n_steps, (unsigned long)e->n_done,
+           COUNTED(e->n_candidates, "candidate"), COUNTED(e->n_positions, "token"));
     put_size("memory          ", e->memory_bytes);
     put_size(" beside the model: trail ", e->trail_bytes);
     put_size(", waves ", e->wave_bytes);
@@ -3013,8 +3015,8 @@ static void put_estimate(const session *s, const fc_estimate *e) {
     if (e->scratch_bytes) put_size("trail in a file of ", e->scratch_bytes);
     else if (e->trail_spacing == 1) printf("trail at every sublayer");
     else printf("trail at 1 sublayer in %lu", (unsigned long)e->trail_spacing);
-    printf(", waves of %llu tokens, %llu logits at a time, %llu of %llu outputs of the whole model "
-           "kept\n", (unsigned long long)e->wave_rows, (unsigned long long)e->logits_rows,
+    printf(", waves of %llu %s, %llu logits at a time, %llu of %llu outputs of the whole model "
+           "kept\n", COUNTED(e->wave_rows, "token"), (unsigned long long)e->logits_rows,
            (unsigned long long)e->kept_rows, (unsigned long long)e->n_positions);
     put_size("model           ", e->read_bytes);
     printf(", %s", e->fits < 0      ? "free memory is unknown"
@@ -3187,8 +3189,8 @@ static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *tex
                                                  (fc_protocol)s->o->protocol, length, &s->tokens,
                                                  &s->err);
     if (!code && s->tokens.starts[1] < length)
-        note(s, "%s: the text is short: 1 window of %llu tokens, where %lu fit",
-             source_name(s->o->text), (unsigned long long)s->tokens.starts[1],
+        note(s, "%s: the text is short: 1 window of %llu %s, where %lu fit",
+             source_name(s->o->text), COUNTED(s->tokens.starts[1], "token"),
              (unsigned long)length);
     return code;
 }
@@ -3286,14 +3288,14 @@ static void put_perplexity_json(const session *s, const evaluation *e) {
 }
 
 static void put_perplexity(const session *s, const fc_perplexity *r) {
-    const unsigned long long positions = r->n_positions, windows = r->n_windows;
     const char *how = s->o->protocol == FC_PROTOCOL_LLAMA_CPP ? "; protocol llama.cpp" : "";
     if (s->o->text)
-        printf("perplexity %.6g (%llu positions, %llu windows of length %llu%s)\n", r->perplexity,
-               positions, windows, (unsigned long long)s->tokens.starts[1], how);
+        printf("perplexity %.6g (%llu %s, %llu %s of length %llu%s)\n", r->perplexity,
+               COUNTED(r->n_positions, "position"), COUNTED(r->n_windows, "window"),
+               (unsigned long long)s->tokens.starts[1], how);
     else
-        printf("perplexity %.6g (%llu positions, %llu sequences%s)\n", r->perplexity, positions,
-               windows, how);
+        printf("perplexity %.6g (%llu %s, %llu %s%s)\n", r->perplexity,
+               COUNTED(r->n_positions, "position"), COUNTED(r->n_windows, "sequence"), how);
 }
 
 #ifndef FINERCUT_NO_TASKS
@@ -3538,8 +3540,8 @@ static int check_along(session *s) {
     uint32_t steps;
     for (int i = 0; i < along->n && next_prefix(&prefix, &steps); i++)
         if (steps > most)
-            return fail("%s: --along: expected at most the plan's %llu steps, got %lu", s->o->plan,
-                        (unsigned long long)most, (unsigned long)steps);
+            return fail("%s: --along: expected at most the plan's %llu %s, got %lu", s->o->plan,
+                        COUNTED(most, "step"), (unsigned long)steps);
     return STATUS_OK;
 }
 
@@ -3777,7 +3779,7 @@ static int generate_progress(void *user, const fc_progress *p) {
 
 static void put_speed(const session *s, const fc_generated *r, int full) {
     if (s->o->quiet) return;
-    fprintf(stderr, "%lu tokens of prompt", (unsigned long)r->n_prompt);
+    fprintf(stderr, "%llu %s of prompt", COUNTED(r->n_prompt, "token"));
     if (r->n_kept) fprintf(stderr, " (%lu kept)", (unsigned long)r->n_kept);
     fprintf(stderr, " in %.2f s, %lu generated", r->prompt_seconds, (unsigned long)r->n_tokens);
     if (r->n_tokens > 1 && r->seconds > 0)
@@ -4182,7 +4184,7 @@ static int open_voices(session *s, voice *v, int *n) {
     s->o = given;
     if (status) return STATUS_FAILED;
     add_voice(v, n, s->model, NULL, "whole model");
-    snprintf(title, sizeof title, "after %llu removals", (unsigned long long)s->n_steps);
+    snprintf(title, sizeof title, "after %llu %s", COUNTED(s->n_steps, "removal"));
     if (s->plan) add_voice(v, n, s->model, s->mask, title);
     if (!given->heal) return STATUS_OK;
     fc_model *whole = s->model;
@@ -4446,9 +4448,8 @@ static void put_bench(const bench *b) {
     const session *s = b->s;
     const fc_config *m = fc_model_config(s->model);
     char count[40];
-    printf("%lu thread%s, %s kernels, computing in %s; %s parameters stored as %s\n",
-           (unsigned long)m->n_threads, m->n_threads == 1 ? "" : "s", fc_simd_name(m->simd),
-           compute_name((int)m->compute),
+    printf("%llu %s, %s kernels, computing in %s; %s parameters stored as %s\n",
+           COUNTED(m->n_threads, "thread"), fc_simd_name(m->simd), compute_name((int)m->compute),
            short_number((double)m->n_parameters, "KMBT", count, sizeof count),
            fc_dtype_name(m->dtype));
     printf("peak of this machine: %.0f GFLOP/s (one thread %.0f), %.1f GB/s (one thread %.1f)\n",
@@ -4520,7 +4521,7 @@ static void put_exported(const session *s) {
     fc_container_close(c);
     put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
     printf(": %s, ", format_name(s->o->format));
-    if (s->plan) printf("%llu steps of the plan", (unsigned long long)s->n_steps);
+    if (s->plan) printf("%llu %s of the plan", COUNTED(s->n_steps, "step"));
     printf("%s%s; weights %sB of %sB\n", s->plan && s->o->heal ? ", " : "",
            s->o->heal ? "healed" : "", short_number(is, "kMGT", after, sizeof after),
            short_number(was, "kMGT", before, sizeof before));
@@ -4584,8 +4585,8 @@ static fc_code cut_healing(session *s, const fc_tokenizer *t, const fc_text *tex
     const uint32_t length = healing_length(s), samples = text_samples(s);
     fc_code code = cut_sequences(s, t, text, chats, samples, length);
     if (!code && s->tokens.n_sequences < samples)
-        note(s, "%s: the text is short: %llu sequences of %llu tokens, asked for %lu of %lu",
-             source_name(o->text), (unsigned long long)s->tokens.n_sequences,
+        note(s, "%s: the text is short: %llu %s of %llu tokens, asked for %lu of %lu",
+             source_name(o->text), COUNTED(s->tokens.n_sequences, "sequence"),
              (unsigned long long)s->tokens.starts[1], (unsigned long)samples,
              (unsigned long)length);
     return code;
@@ -4600,9 +4601,8 @@ static int limit_tokens(session *s) {
     const size_t most = s->o->used - own_tokens(s);
     while (t->n_sequences > 1 && t->starts[t->n_sequences] > most) t->n_sequences--;
     if (t->starts[t->n_sequences] <= most) return STATUS_OK;
-    return fail("%s: sequence 0: expected at most the %llu tokens that --tokens-used leaves, got "
-                "%llu",
-                source_name(s->o->tokens ? s->o->tokens : s->o->text), (unsigned long long)most,
+    return fail("%s: sequence 0: expected at most the %llu %s that --tokens-used leaves, got %llu",
+                source_name(s->o->tokens ? s->o->tokens : s->o->text), COUNTED(most, "token"),
                 (unsigned long long)t->starts[1]);
 }
 
@@ -4656,9 +4656,9 @@ static int check_used(const session *s) {
 static void put_healed(const session *s, const fc_heal_result *h) {
     if (s->o->quiet) return;
     put_escaped(stdout, FC_ESCAPE_TERMINAL, s->o->output, strlen(s->o->output), "");
-    printf(": %lu sublayers removed, %lu projections fitted by %llu tokens, %lu tensors changed",
-           (unsigned long)h->n_removed, (unsigned long)h->n_fits, (unsigned long long)h->n_tokens,
-           (unsigned long)h->n_changed);
+    printf(": %llu %s removed, %llu %s fitted by %llu %s, %llu %s changed",
+           COUNTED(h->n_removed, "sublayer"), COUNTED(h->n_fits, "projection"),
+           COUNTED(h->n_tokens, "token"), COUNTED(h->n_changed, "tensor"));
     if (h->n_removed)
         printf("; perplexity of what was held out: whole %.4g, pruned %.4g, healed %.4g", h->whole,
                h->pruned, h->healed);
@@ -4817,10 +4817,11 @@ static void tell_estimate(const session *s, const fc_study_info *a) {
     char left[40], tokens[40];
     if (!leads(s) || (s->o->quiet && !s->o->dry_run)) return;
     fprintf(s->o->dry_run ? stdout : stderr,
-            "study: %lu plans (%lu there), at most %lu sets of sublayers to measure (%lu there); "
+            "study: %llu %s (%lu there), at most %llu %s of sublayers to measure (%lu there); "
             "about %s tokens to run, %s\n",
-            (unsigned long)a->n_plans, (unsigned long)a->n_plans_there, (unsigned long)a->n_sets,
-            (unsigned long)a->n_sets_there, short_number(a->tokens, "kMGT", tokens, sizeof tokens),
+            COUNTED(a->n_plans, "plan"), (unsigned long)a->n_plans_there,
+            COUNTED(a->n_sets, "set"), (unsigned long)a->n_sets_there,
+            short_number(a->tokens, "kMGT", tokens, sizeof tokens),
             duration(a->seconds, left, sizeof left));
 }
 

@@ -264,9 +264,9 @@ static void test_refused(void) {
     }
     fc_prune_desc d = desc_of(FC_SEARCH_RACE, "params:99%", FC_UNIT_NONE, NULL);
     fails(&d, FC_ERR_ARGUMENT, "until: params:99%: cannot be reached: expected 99.0 % of the model "
-          "in the 8 sublayers that may go");
+          "in the 8 candidates (sublayers) that may go");
     d = desc_of(FC_SEARCH_RACE, "params:30%", FC_UNIT_NONE, "block.0-2,attn.3");
-    fails(&d, FC_ERR_ARGUMENT, "in the 1 sublayers that may go");
+    fails(&d, FC_ERR_ARGUMENT, "in the 1 candidate (sublayers) that may go");
     d = desc_of(FC_SEARCH_RACE, "params:1M", FC_UNIT_NONE, NULL);
     fails(&d, FC_ERR_ARGUMENT, "expected less than the whole model has");
     d = desc_of(FC_SEARCH_RACE, "params:1e-10%", FC_UNIT_NONE, NULL); /* no step would do */

@@ -522,7 +522,7 @@ bad "logits: a plan of another model" "race\.json.*another model" logits "$bias"
 t_ok "eval --text" gives '^perplexity [0-9.]+ \([0-9]+ positions, [0-9]+ windows of length 8\)$' \
     eval "$gguf" --text text.txt --length 8
 t_ok "eval --text, one window" \
-    gives '^perplexity [0-9.]+ \([0-9]+ positions, 1 windows of length [0-9]+\)$' eval "$gguf" \
+    gives '^perplexity [0-9.]+ \([0-9]+ positions, 1 window of length [0-9]+\)$' eval "$gguf" \
     --text text.txt
 
 t_ok "logits" run 0 logits "$sharded" --tokens tokens.json -o l.npy

@@ -384,11 +384,11 @@ static const struct { const char *from, *to, *error; } variants[] = {
      " got 7"},
     {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":1,"
      "\"length\":2",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have,"
+     "calibration: n_positions: expected as many as 1 sequence, the longest of 2 tokens, can have,"
      " got 1"},
     {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":3,"
      "\"length\":2",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have,"
+     "calibration: n_positions: expected as many as 1 sequence, the longest of 2 tokens, can have,"
      " got 3"},
     {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":0,\"n_positions\":2,"
      "\"length\":2",
@@ -396,13 +396,13 @@ static const struct { const char *from, *to, *error; } variants[] = {
      " got 2"},
     {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":2,"
      "\"length\":0",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 0 tokens, can have,"
+     "calibration: n_positions: expected as many as 1 sequence, the longest of 0 tokens, can have,"
      " got 2"},
     {"\"n_sequences\":1,\"n_positions\":2,\"length\":2", "\"n_sequences\":1,\"n_positions\":0,"
      "\"length\":2",
-     "calibration: n_positions: expected as many as 1 sequences, the longest of 2 tokens, can have,"
+     "calibration: n_positions: expected as many as 1 sequence, the longest of 2 tokens, can have,"
      " got 0"},
-    {"\"n_positions\":2,", "", "calibration: n_positions: expected as many as 1 sequences"},
+    {"\"n_positions\":2,", "", "calibration: n_positions: expected as many as 1 sequence,"},
     {"\"n_sequences\":1,\"n_positions\":2,\"length\":2,", "", NULL},
     {"\"sublayers\"", "\"attention\"", "step 1: scores: expected attn.N of block 1 to 3, got "
      "\"ffn.3\""},

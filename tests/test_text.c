@@ -1568,7 +1568,7 @@ static void test_pieces(void) {
         {"tokenizer.ggml.scores", 9, TEXT("\6\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0"),
          "tokenizer.ggml.scores: expected 24 items"},
         {"tokenizer.ggml.tokens", 9, TEXT("\10\0\0\0\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0a"),
-         "tokenizer.ggml.scores: expected 1 items"},
+         "tokenizer.ggml.scores: expected 1 item as there are"},
     };
     static const struct {
         const char *at;
