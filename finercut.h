@@ -23557,8 +23557,6 @@ FCI_FN fc_code fci_plan_bind(const fc_plan *p, const fc_model *m, uint8_t *mask,
     if (!code) code = fci_bind_check_costs(p, m, err);
     memcpy(mask, m->present, 2 * (size_t)m->hyper.n_blocks);
     for (size_t i = 0; i < p->info.n_steps && !code; i++) {
-        code = fci_plan_check(p, i, err);
-        if (code) return fci_wrap(err, code, "plan: step %llu", (unsigned long long)i + 1);
         code = fci_bind_fits(p, i, mask, err);
         fci_plan_remove(p, i, mask);
     }

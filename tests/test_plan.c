@@ -302,6 +302,7 @@ static const struct { const char *from, *to, *error; } variants[] = {
      "calibration: length: expected a whole number from 0 to 4294967295"},
     {"0123456789abcdef", "0123456789abcdeg", "hash: expected 16 lower-case hexadecimal digits"},
     {"0123456789abcdef", "0123456789abcde", "hash: expected 16 lower-case hexadecimal digits"},
+    {"0123456789abcdef", "0123456789abcdef0", "hash: expected 16 lower-case hexadecimal digits"},
     {"\"lanes\":1", "\"lanes\":-1", "cost: lanes: expected a number from 0, got -1"},
     {"\"lanes\":1", "\"lanes\":\"1\"", "cost: lanes: expected a number or null, got \"1\""},
     {"\"steps\":[", "\"steps\":null,\"x\":[", "steps: expected an array, got null"},

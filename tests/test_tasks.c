@@ -153,7 +153,7 @@ static const prompt prompts[] = {
     {"lambada_openai", "{'text':'In the beginning God'}", 0, 1, {"In the beginning"}, {" God"},
      {0}},
     {"hellaswag", "{'activity_label':'Singing','ctx_a':'A man [substeps] sings.','ctx_b':'he THEN',"
-     "'endings':['stops.','goes [title] on  now'],'label':'1'}", 1, 2,
+     "'endings':['stops.','goes [title]on  now'],'label':'1'}", 1, 2,
      {"Singing: A man sings. He then", "Singing: A man sings. He then"},
      {" stops.", " goes. on now"}, {6, 11}},
     {"hellaswag", "{'activity_label':'A [x][ [y]man','ctx_a':'[b [','ctx_b':'','endings':['[a]b',"
