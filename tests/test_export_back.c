@@ -4,6 +4,7 @@
 #include "private.h"
 #include "memory.h"
 #include "export.h"
+#include "tiny.h"
 
 static int n_written, n_refused;
 
@@ -180,6 +181,129 @@ static int each_model(void *user, const char *name) {
     return 0;
 }
 
+// Of two models in memory, of which one is said to be the export of the other: a number or setting
+// that differs is found and named.
+typedef struct difference {
+    const char *setting, *other; // of config.json
+    const char *tensor;          // whose first number is another
+    fc_export_format format;
+    uint8_t gone;                // this sublayer was removed, or 9
+    const char *found;           // NULL: they agree
+} difference;
+
+static const difference differences[] = {
+    {NULL, NULL, NULL, FC_EXPORT_HF, 9, NULL},
+    {NULL, NULL, "model.embed_tokens", FC_EXPORT_HF, 9, "another embedding than"},
+    {NULL, NULL, "lm_head", FC_EXPORT_HF, 9, "another output matrix than"},
+    {NULL, NULL, "model.norm", FC_EXPORT_HF, 9, "another last norm than"},
+    {NULL, NULL, "model.layers.0.input_layernorm", FC_EXPORT_HF, 9, "another norm in block 0"},
+    {NULL, NULL, "model.layers.1.self_attn.q_proj", FC_EXPORT_HF, 9, "attention in block 1"},
+    {NULL, NULL, "model.layers.1.self_attn.k_proj", FC_EXPORT_HF, 9, "attention in block 1"},
+    {NULL, NULL, "model.layers.0.self_attn.v_proj", FC_EXPORT_HF, 9, "attention in block 0"},
+    {NULL, NULL, "model.layers.0.self_attn.o_proj", FC_EXPORT_HF, 9, "attention in block 0"},
+    {NULL, NULL, "model.layers.1.post_attention_layernorm", FC_EXPORT_HF, 9, "norm in block 1"},
+    {NULL, NULL, "model.layers.0.mlp.gate_proj", FC_EXPORT_HF, 9, "FFN in block 0"},
+    {NULL, NULL, "model.layers.1.mlp.up_proj", FC_EXPORT_HF, 9, "FFN in block 1"},
+    {NULL, NULL, "model.layers.1.mlp.down_proj", FC_EXPORT_HF, 9, "FFN in block 1"},
+    {"1e-10", "1e-05", NULL, FC_EXPORT_HF, 9, "epsilon of norms"},
+    {"\"max_position_embeddings\":64", "\"max_position_embeddings\":63", NULL, FC_EXPORT_HF, 9,
+     "context length"},
+    {"\"rope_theta\":1000", "\"rope_theta\":1001", NULL, FC_EXPORT_HF, 9, "rotary frequencies"},
+    {"\"silu\"", "\"gelu\"", NULL, FC_EXPORT_HF, 9, "activation"},
+    {"\"sliding_window\":7", "\"sliding_window\":8", NULL, FC_EXPORT_HF, 9, "kind of attention"},
+    {NULL, NULL, NULL, FC_EXPORT_HF, 2, "set of sublayers"},
+    {NULL, NULL, NULL, FC_EXPORT_HF_MASKED, 9, NULL},
+    {NULL, NULL, NULL, FC_EXPORT_HF_MASKED, 2, "attention in block 1"}, // which are not zeros
+    {NULL, NULL, NULL, FC_EXPORT_HF_MASKED, 1, "FFN in block 0"},
+};
+
+static void tiny_mistral(tiny *t, const difference *d) {
+    char *at;
+    tiny_llama(t, 2, 8, 2, 2, 20);
+    t->config[strlen(t->config) - 1] = 0;
+    strcat(t->config, ",\"rope_theta\":1000,\"hidden_act\":\"silu\",\"sliding_window\":7}");
+    if ((at = strstr(t->config, "\"llama\"")) != NULL) {
+        memmove(at + 9, at + 7, strlen(at + 7) + 1);
+        memcpy(at, "\"mistral\"", 9);
+    }
+    if (d && d->setting && (at = strstr(t->config, d->setting)) != NULL)
+        memcpy(at, d->other, strlen(d->other));
+    for (size_t i = 0; d && d->tensor && i < t->n_slots; i++)
+        if (strncmp(t->slots[i].name, d->tensor, strlen(d->tensor)) == 0) t->slots[i].at[0] += 1;
+}
+
+static void check_difference(const difference *d) {
+    tiny t, u;
+    fc_error err;
+    fci_context c;
+    fci_export x;
+    fc_export_desc desc;
+    uint8_t mask[] = {1, 1, 1, 1};
+    uint32_t number[] = {0, 1};
+    tiny_mistral(&t, NULL);
+    tiny_mistral(&u, d);
+    fc_model *m = tiny_open(&t, 0, 1, &err), *other = m ? tiny_open(&u, 0, 1, &err) : NULL;
+    memset(&x, 0, sizeof x);
+    memset(&desc, 0, sizeof desc);
+    if (T_OK(other != NULL, "%s", err.msg)) {
+        const fc_env env = memory_env(&u.world);
+        fci_context_basic(&c, &env);
+        c.io = env.io;
+        if (d->gone < 4) mask[d->gone] = 0;
+        desc.format = d->format;
+        x.m = m;
+        x.c = &c;
+        x.desc = &desc;
+        x.mask = mask;
+        x.number = number;
+        x.n_kept = 2;
+        x.err = &err;
+        fci_clear(&err);
+        const fc_code code = fci_agree_whole(&x, "t");
+        T_OK(d->found ? code == FC_ERR_UNSUPPORTED && strstr(err.msg, d->found) : code == FC_OK,
+             "expected %s, got %s", d->found ? d->found : "agreement", err.msg);
+    }
+    fc_model_close(other);
+    fc_model_close(m);
+    tiny_end(&t);
+    tiny_end(&u);
+}
+
+// A tokenizer whose last token is another, and lists of ids.
+static void check_ids(void) {
+    static const char *const said[] = {NULL, "(token 2: id 9, not 8)", "(token 3: it ends)",
+                                       "(token 3: id 7, not the end)"};
+    uint32_t was[] = {5, 6, 8, 7}, is[] = {5, 6, 9, 7};
+    const fc_export_desc desc = {.format = FC_EXPORT_GGUF};
+    fc_error err;
+    fci_export x;
+    memset(&x, 0, sizeof x);
+    x.desc = &desc;
+    x.err = &err;
+    for (int i = 0; i < 4; i++) {
+        size_t n[] = {0, i == 3 ? 3 : 4}, k[] = {0, i == 2 ? 3 : 4};
+        const fc_tokens a = {was, n, 1, {NULL, NULL}},
+                        b = {i == 1 ? is : was, k, 1, {NULL, NULL}};
+        fci_clear(&err);
+        const fc_code code = fci_agree_ids(&x, &a, &b, fci_s("words"), 0);
+        T_OK(said[i] ? code == FC_ERR_UNSUPPORTED && strstr(err.msg, said[i]) : !code,
+             "ids %d: %s", i, err.msg);
+    }
+    fc_model *a = open_f32("examples/demo", &err), *b = open_f32("examples/demo", &err);
+    const fc_tokenizer *t = a ? fc_model_tokenizer(a, &err) : NULL,
+                       *u = b ? fc_model_tokenizer(b, &err) : NULL;
+    if (T_OK(t && u, "%s", err.msg)) {
+        x.m = a;
+        x.c = &a->c;
+        T_OK(fci_agree_vocabulary(&x, t, u) == FC_OK, "the same vocabulary: %s", err.msg);
+        ((fci_tokenizer_token *)(uintptr_t)u->tokens)[u->n_tokens - 1].text.n--;
+        T_OK(fci_agree_vocabulary(&x, t, u) == FC_ERR_UNSUPPORTED &&
+                 strstr(err.msg, "another token"), "another last token: %s", err.msg);
+    }
+    fc_model_close(a);
+    fc_model_close(b);
+}
+
 int main(void) {
     (void)memory_env;
     (void)t_read;
@@ -195,6 +319,9 @@ int main(void) {
              fci_along_how(FCI_TEMPLATES_FOLDER "/../x.jinja") == FCI_PART_OTHER &&
              fci_along_how("x.tiktoken") == FCI_PART_COPIED,
          "names with a folder stay");
+    for (size_t i = 0; i < sizeof differences / sizeof *differences; i++)
+        check_difference(&differences[i]);
+    check_ids();
     check_form();
     check_templates();
     T_OK(fci_platform_list("tests/data", each_model, NULL) == 0, "tests/data");
