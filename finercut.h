@@ -21761,8 +21761,8 @@ FCI_FN fc_code fci_engine_plan(fci_engine *e, const fci_engine_wish *wish, fc_er
         if (least > limit)
             return fci_fail(
                 err, FC_ERR_LIMIT, 0,
-                "memory limit: expected at least %llu bytes for sequences of %llu tokens, got %llu",
-                (unsigned long long)least, (unsigned long long)max_length,
+                "memory limit: expected at least %llu bytes for sequences of %llu %s, got %llu",
+                (unsigned long long)least, FCI_COUNTED(max_length, "token"),
                 (unsigned long long)limit);
         uint64_t room = limit - taken - s.fixed;
         head = fci_min(head, fci_min(room / 4, room - max_length * s.per_row) / s.per_head_row);
@@ -31701,8 +31701,8 @@ FCI_FN void fci_provenance_healing(const fci_export *x, fci_buffer *b) {
     fci_shown shown;
     size_t n = 0;
     if (!x->m->healed.container) return;
-    fci_putf(b, " Then it was healed: %llu tensors were fitted to what the whole model computes",
-             (unsigned long long)x->m->healed.container->n_tensors);
+    fci_putf(b, " Then it was healed: %llu %s fitted to what the whole model computes",
+             FCI_COUNTED(x->m->healed.container->n_tensors, "tensor"));
     for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);)
         if (value.n <= 40)
             fci_putf(b, "%s%s %s", n++ ? ", " : " (", key.p + strlen(FCI_HEALED_KEY),

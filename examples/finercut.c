@@ -3880,9 +3880,9 @@ static int write_turn(session *s, voice *v, const char *name, const char *said, 
 static int no_room(session *s, const char *name, uint64_t taken, uint32_t follow, uint64_t given) {
     const uint32_t most = fc_model_config(s->model)->max_positions;
     s->full = taken + follow >= most;
-    return fail("%s: the context is full: expected a message of at most %llu tokens (of the "
-                "model's %lu positions the rest of the chat takes %llu, the answer %lu), got %llu",
-                name, (unsigned long long)(s->full ? 0 : most - taken - follow),
+    return fail("%s: the context is full: expected a message of at most %llu %s (of the model's "
+                "%lu positions the rest of the chat takes %llu, the answer %lu), got %llu",
+                name, COUNTED(s->full ? 0 : most - taken - follow, "token"),
                 (unsigned long)most, (unsigned long long)taken, (unsigned long)follow,
                 (unsigned long long)given);
 }
@@ -3898,8 +3898,8 @@ static int begin_chat(session *s, voice *v) {
     if (write_turn(s, v, "--chat", "a", 1, &taken)) return STATUS_FAILED;
     forget(v);
     if (taken + n > most)
-        return fail("-n: expected at most %llu tokens (of the model's %lu positions a message "
-                    "takes %llu), got %lu", (unsigned long long)(taken < most ? most - taken : 0),
+        return fail("-n: expected at most %llu %s (of the model's %lu positions a message "
+                    "takes %llu), got %lu", COUNTED(taken < most ? most - taken : 0, "token"),
                     (unsigned long)most, (unsigned long long)taken, (unsigned long)n);
     if (!system) return STATUS_OK;
     if (count_words(s, v, "--system", system, strlen(system), &given) ||

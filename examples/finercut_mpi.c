@@ -96,8 +96,8 @@ static int measured_shares(session *s, double *each) {
 static int divide(session *s) {
     fc_ranks *r = &s->o->together->ranks;
     if (s->tokens.ids && s->tokens.n_sequences < r->n_ranks && r->rank == 0)
-        note(s, "%lu sequences for %lu ranks: some have nothing to do",
-             (unsigned long)s->tokens.n_sequences, (unsigned long)r->n_ranks);
+        note(s, "%llu %s for %lu ranks: some have nothing to do",
+             COUNTED(s->tokens.n_sequences, "sequence"), (unsigned long)r->n_ranks);
     if (!s->o->rank_shares && !s->o->balance) return STATUS_OK;
     double *each = (double *)malloc(r->n_ranks * sizeof *each);
     r->shares = each; // freed by main
