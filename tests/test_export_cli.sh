@@ -112,6 +112,8 @@ else
     t_skip "notes on a terminal" "no script"
 fi
 t_ok "export of the same to hf" export_to hf full compact
+t_ok "its weights say what was removed" \
+    eval 'head -c 300 compact/model.safetensors | grep -aq "\"finercut\":\"attn.3\""'
 t_ok "with its own program only" has compact $base $along modeling_finercut.py
 t_ok "the program is tools/modeling_finercut.py, byte for byte" \
     cmp compact/modeling_finercut.py "$top/tools/modeling_finercut.py"
