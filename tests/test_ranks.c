@@ -503,15 +503,18 @@ static void test_evaluation(void) {
 
 /* What ends one rank's evaluation ends all. */
 static void test_evaluation_fails(void) {
-    const fc_tokens t = tokens_of(ids, starts, 6), other = tokens_of(ids, ragged, 6);
-    const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE),
-                        mine = wish(&other, FC_METRIC_JS, FC_SEARCH_RACE);
+    const fc_tokens t = tokens_of(ids, starts, 6),
+                    others[] = {tokens_of(ids, ragged, 6), tokens_of(ids + 1, starts, 6)};
+    const fc_prune_desc d = wish(&t, FC_METRIC_JS, FC_SEARCH_RACE);
     int stopped = 0;
     begin(3);
-    odd = &mine;
-    judge(&d, FC_PROTOCOL_ALL, NULL);
-    odd = NULL;
-    failed("unlike", FC_ERR_MISMATCH, "rank 1: expected the model, text, settings");
+    for (int i = 0; i < 2; i++) {
+        const fc_prune_desc mine = wish(&others[i], FC_METRIC_JS, FC_SEARCH_RACE);
+        odd = &mine;
+        judge(&d, FC_PROTOCOL_ALL, NULL);
+        odd = NULL;
+        failed("unlike", FC_ERR_MISMATCH, "rank 1: expected the model, text, settings");
+    }
     ranks[2].cancel_at = 1;
     judge(&d, FC_PROTOCOL_ALL, NULL);
     failed("cancel", FC_ERR_CANCELLED, "rank 2: ");
