@@ -1120,6 +1120,38 @@ static void test_no_memory(const char *path) {
     T_OK(world.live == 0, "%ld allocations are left", world.live);
 }
 
+static long writes, full_at;
+static int (*write_on)(void *user, void *file, const void *data, size_t n);
+
+static int write_till_full(void *user, void *file, const void *data, size_t n) {
+    return ++writes == full_at ? ENOSPC : write_on(user, file, data, n);
+}
+
+// Every write fails in turn: an error, and no result.
+static void test_no_room(const char *path) {
+    fc_error err;
+    uint8_t mask[64];
+    fc_model *m = fc_model_open(path, NULL, &err);
+    if (!T_OK(m != NULL, "%s: %s", path, err.msg)) return;
+    const fc_tokens text = text_of(ids_of_text, (uint32_t)m->hyper.vocab);
+    memset(mask, 1, sizeof mask);
+    mask[0] = mask[3] = 0;
+    fc_heal_desc d = some_desc(path);
+    fc_code code = FC_ERR_IO;
+    write_on = m->c.io.write;
+    m->c.io.write = write_till_full;
+    for (full_at = 1; full_at < 1000 && code; full_at++) {
+        remove_files();
+        writes = 0;
+        code = heal(m, &text, mask, &d, &err);
+        T_OK(code ? code == FC_ERR_IO && strstr(err.msg, "write") && !fci_platform_same(out, out)
+                  : fci_platform_same(out, out),
+             "write %ld: %s", full_at, err.msg);
+    }
+    T_OK(code == FC_OK && full_at > 20, "%ld writes: %s", full_at, err.msg);
+    fc_model_close(m);
+}
+
 static uint64_t least_of(const fc_error *err) {
     unsigned long long least = 0;
     const char *at = strstr(err->msg, "at least ");
@@ -1237,6 +1269,7 @@ int main(int argc, char **argv) {
         test_refusals(DATA "llama_f16.gguf");
         test_not_finite(DATA "llama_f32_bias");
         test_no_memory(DATA "llama_f16_sharded");
+    test_no_room(DATA "llama_f16_sharded");
         test_own(DATA "llama_f32_bias");
         test_own_least(DATA "llama_f32_bias");
         test_little(DATA "llama_f32_bias");
