@@ -106,7 +106,7 @@ check: $(B)/asan/finercut $(addprefix $(B)/asan/,$(TESTS))
 	    $(addprefix $(B)/asan/,$(TESTS)) $(filter-out $(ALONE),$(SCRIPTS)) tests/corpora.sh
 
 # Those that run the pool; the others have no threads, and are slow under this sanitizer.
-TSAN_TESTS := test_parallel test_generate test_kernel test_search
+TSAN_TESTS := test_search test_kernel test_generate test_parallel # longest first
 tsan: $(B)/tsan/finercut $(addprefix $(B)/tsan/,$(TSAN_TESTS))
 	@FINERCUT=$(B)/tsan/finercut FINERCUT_SLOW=1 sh tests/run.sh \
 	    $(addprefix $(B)/tsan/,$(TSAN_TESTS)) tests/threads.sh

@@ -528,7 +528,7 @@ static void try_fault(worker *w, const fault *f) {
 // The Nth call for every N until the program ends without reaching it.
 static void sweep(worker *w, const kind *k, int no_map, int always) {
     const int sample = few || is_slow(w->job), every = full && !sample;
-    const long most = (k->what == FAULT_ALLOC ? 24 : 16) / (sample ? 3 : 1);
+    const long most = (k->what == FAULT_ALLOC ? 18 : 12) / (sample ? 3 : 1);
     fault f;
     memset(&f, 0, sizeof f);
     f.no_map = no_map;
