@@ -20111,7 +20111,6 @@ FCI_FN fc_code fci_tokens_check(const fc_model *m, const fc_tokens *t, size_t le
 
 FCI_FN fc_code fci_tokens_tokens(const fci_context *c, size_t n_sequences, size_t n_ids,
                                  fc_tokens *out, fc_error *err) {
-    memset(out, 0, sizeof *out);
     out->alloc = c->alloc;
     out->ids = (uint32_t *)fci_alloc(c, n_ids, sizeof *out->ids, "tokens", err);
     out->starts =
@@ -24096,7 +24095,7 @@ FCI_FN fc_code fci_form_read_name(fci_form_reader *r, const fci_json *v, const c
     bool blocks = info->candidates == FC_CANDIDATES_BLOCKS;
     char name[24], expected[96];
     uint32_t block = 0;
-    size_t i = v->type == FCI_JSON_STRING ? v->text.n : 0, start = i;
+    size_t i = v->text.n, start = i;
     while (start > 0 && v->text.p[start - 1] >= '0' && v->text.p[start - 1] <= '9') start--;
     for (; start < i && block < FCI_PLAN_BLOCKS; start++)
         block = block * 10 + (uint32_t)(v->text.p[start] - '0');

@@ -382,8 +382,8 @@ static void test_prune(void) {
     WRONG(remove, UINT32_MAX, "remove");
     WRONG(fraction, 1.5, "share");
     WRONG(fraction, (double)NAN, "share");
-    WRONG(last, -1, "last");
-    WRONG(last, (double)INFINITY, "last");
+    WRONG(last, -1, "share of last");
+    WRONG(last, 1.5, "share of last");
     WRONG(confidence, -1, "confidence");
     WRONG(confidence, 1e9, "confidence");
 #undef WRONG

@@ -255,8 +255,12 @@ static void test_advice(void) {
          "%s", text);
     p->info.n_steps = 6;
     for (int i = 0; i < 6; i++) p->steps[i].score = even[i];
-    T_OK(strncmp(fc_plan_advice(p, text, sizeof text), "The distance has no clear bend", 30) == 0,
-         "%s", text);
+    for (int k = 0; k < 2; k++) { // of nll, step 1 is the first point
+        p->info.metric = k ? FC_METRIC_NLL : FC_METRIC_JS;
+        T_OK(strncmp(fc_plan_advice(p, text, sizeof text), "The distance has no clear bend", 30) ==
+                 0, "%s", text);
+    }
+    p->info.metric = FC_METRIC_JS;
     for (int i = 0; i < 6; i++) p->steps[i].score = (double)NAN;
     T_OK(!strstr(fc_plan_advice(p, text, sizeof text), "nan"), "%s", text);
     T_OK(strlen(fc_plan_advice(p, text, 12)) < 12, "cut off");
