@@ -28259,6 +28259,10 @@ FCI_FN fc_code fci_generate_own_shape(const fc_model *m, const fc_own_desc *desc
     *length = (size_t)fci_min(desc->length ? desc->length : fci_min(512, most), tokens);
     if (tokens < 2)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "own: expected at least 2 tokens, got 1");
+    if (most < 2)
+        return fci_fail(err, FC_ERR_UNSUPPORTED, 0,
+                        "own text: expected a model of at least 2 positions, got %llu",
+                        (unsigned long long)most);
     if (*length < 2 || *length > most)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "length: own text: expected sequences of 2 to %llu tokens, got %llu",

@@ -43,6 +43,10 @@ t_ok "too long" t_says 1 "--length: own text: expected sequences of" prune "$mod
 t_ok "a seed for nothing" t_says 2 "or --own" prune "$model" --tokens tokens.json --seed 1 -o a.json
 t_ok "a token" t_says 1 "--own: expected at least 2 tokens, got 1" prune "$model" --own 1 \
     --tokens tokens.json -o a.json
+cp -r "$model" short
+sed 's/\("max_position_embeddings": *\)[0-9]*/\11/' "$model/config.json" >short/config.json
+t_ok "a model of one position" t_says 1 "expected a model of at least 2 positions, got 1" \
+    prune short --own 64 -o a.json
 t_ok "not whole sequences" t_run 0 prune "$model" --own 33 --length 16 --remove 1 -o odd.json
 t_ok "are told" grep -q "note: --own 33: 32 are used, as sequences of 16 tokens are whole" err
 # So many tokens begin at once, without memory for all of them, and stop when they are told, as all
