@@ -917,7 +917,7 @@ static int kill_at(void *user, const fc_progress *p) {
 static void test_killed(const char *path) {
     size_t size = 0, n = 0, there = 0, most = 0;
     char *first = heal_bytes(path, 2, 0, &size);
-    for (int at = 1, killed[2] = {1, 0}; killed[0] && at < 40; at++) {
+    for (int at = 0, killed[2] = {1, 0}; killed[0] && at < 40; at++) {
         fc_heal_desc d = some_desc(path);
         fc_error err;
         remove_files();
@@ -935,6 +935,7 @@ static void test_killed(const char *path) {
         }
         there = 0;
         free(t_read(partial, &there));
+        T_OK(!killed[0] || !killed[1] || there > 0, "killed at %d: own text is kept at once", at);
         most += there > 0;
         d.resume = 1;
         T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK, "killed at %d: %s", at, err.msg);
