@@ -996,9 +996,10 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
    Outputs. A new file takes its name when it is whole and on the disk. A file of the same kind (a
    plan, page, CSV table, SVG picture or GGUF file: one that finercut wrote; a PNG picture, .npy or
    safetensors file: any), or an empty one, is replaced; others only with fc_env.force. Symbolic
-   links are followed and stay (on Windows they are replaced); devices (/dev/null) are written to;
-   pipes, sockets, terminals and folders are errors. With an fc_io of the caller's all this is the
-   caller's.
+   links are followed and stay (on Windows they are replaced); devices (/dev/null) are written to,
+   but not by fc_heal, whose output is read again; pipes, sockets, terminals and folders are errors.
+   What comes to its name, or changes there, after an output was begun stays, and is an error. With
+   an fc_io of the caller's all this is the caller's.
    FINERCUT_NO_POSIX: a file is an input's if their names or contents agree, none that is named as
    a model's file is replaced, links are, empty files and devices are written in place, folders are
    not written, and two runs do not see each other. */
@@ -2646,7 +2647,7 @@ FCI_FN void fci_platform_discard(void *user, void *file);
 FCI_FN int fci_platform_skip(void *file, uint64_t n);
 // Flushes an output to the disk, still under its temporary name; no more may be written.
 FCI_FN int fci_platform_settle(void *file);
-// fc_io.commit: flushes, renames, and syncs the folder.
+// fc_io.commit: flushes, renames, and syncs the folder. FCI_PLATFORM_CAME: another file stays.
 FCI_FN int fci_platform_commit(void *user, void *file);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
@@ -2667,6 +2668,7 @@ FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
 #define FCI_PLATFORM_TAKEN ETXTBSY  // start: another run has begun the same output
 #define FCI_PLATFORM_MOUNTED EBUSY // start and commit: a rename cannot replace a mount point
 #define FCI_PLATFORM_IS_OPEN EBADF  // start: an open file by its number, such as /dev/stdout
+#define FCI_PLATFORM_CAME EEXIST    // commit: a file came to the name, or changed, since the start
 
 // ---- private to this section
 
@@ -2682,6 +2684,7 @@ typedef struct fci_drafts_file {
 #endif
     char *final_path;  // where commit moves it
     char *beside_path; // its temporary; NULL: a device, written in place
+    uint64_t was[4];   // of the file at final_path as this began (fci_drafts_look)
 } fci_drafts_file;
 
 FCI_FN void fci_drafts_drop(fci_drafts_file *f) {
@@ -2741,6 +2744,40 @@ FCI_FN char *fci_drafts_in(const char *folder, const char *name) {
     char *path = start ? fci_platform_copy(start, name) : NULL;
     free(start);
     return path;
+}
+
+// What tells a file from others and from itself after a change; zeros: none. A folder is none: no
+// rename replaces one that is not empty.
+FCI_FN void fci_drafts_look(const char *path, uint64_t is[4]) {
+    memset(is, 0, 4 * sizeof *is);
+#if FCI_POSIX
+    struct stat st;
+    if (lstat(path, &st) != 0 || S_ISDIR(st.st_mode)) return;
+    is[1] = (uint64_t)st.st_dev;
+    is[2] = (uint64_t)st.st_ino;
+    is[3] = fci_drafts_mix((uint64_t)st.st_size, (uint64_t)st.st_mtime, NULL);
+#elif FCI_WINDOWS
+    WIN32_FILE_ATTRIBUTE_DATA d;
+    wchar_t *wide = fci_platform_wide(path);
+    const bool there = wide && GetFileAttributesExW(wide, GetFileExInfoStandard, &d);
+    free(wide);
+    if (!there || (d.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY)) return;
+    is[1] = (uint64_t)d.nFileSizeHigh << 32 | d.nFileSizeLow;
+    is[2] = (uint64_t)d.ftLastWriteTime.dwHighDateTime << 32 | d.ftLastWriteTime.dwLowDateTime;
+    is[3] = (uint64_t)d.ftCreationTime.dwHighDateTime << 32 | d.ftCreationTime.dwLowDateTime;
+#else
+    FILE *file = fopen(path, "rb");
+    if (!file) return;
+    if (fseek(file, 0, SEEK_END) == 0) is[1] = (uint64_t)ftell(file);
+    fclose(file);
+#endif
+    is[0] = 1;
+}
+
+FCI_FN int fci_drafts_came(const fci_drafts_file *f) {
+    uint64_t is[4];
+    fci_drafts_look(f->final_path, is);
+    return is[0] && memcmp(is, f->was, sizeof is) != 0 ? FCI_PLATFORM_CAME : 0;
 }
 
 #if FCI_POSIX
@@ -2930,6 +2967,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
 #ifdef __linux__
         if (!error && fci_drafts_is_mounted(f)) error = FCI_PLATFORM_MOUNTED;
 #endif
+        fci_drafts_look(f->final_path, f->was);
         if (!error) error = fci_drafts_make(f, folder);
         if (!error && stat(f->final_path, &old) == 0) // what is replaced keeps its permissions
             (void)fchmod(f->fd, (mode_t)((old.st_mode & 0777u) | (folder ? 0700u : 0)));
@@ -2974,6 +3012,7 @@ FCI_FN int fci_platform_settle(void *file) {
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_drafts_file *f = (fci_drafts_file *)file;
     int error = f->beside_path ? fci_platform_settle(file) : 0;
+    if (!error && f->beside_path) error = fci_drafts_came(f);
     if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0) error = errno;
     if (error) {
         fci_platform_discard(user, file);
@@ -3080,6 +3119,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
         sweep.mark = mark;
         sweep.alive = false;
         fci_platform_list(in, fci_drafts_sweep_file, &sweep);
+        fci_drafts_look(f->final_path, f->was);
         error = alone && sweep.alive ? FCI_PLATFORM_TAKEN : fci_drafts_make(f, folder);
     }
     free(in);
@@ -3145,6 +3185,7 @@ FCI_FN int fci_platform_commit(void *user, void *file) {
     int error = fci_platform_settle(file);
     if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
     f->handle = INVALID_HANDLE_VALUE;
+    if (!error && f->beside_path) error = fci_drafts_came(f);
     if (!error && f->beside_path) error = fci_drafts_move(f);
     if (error) fci_platform_discard(user, file);
     else fci_drafts_drop(f);
@@ -3171,6 +3212,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
     if (!f) return ENOMEM;
     errno = 0;
     f->final_path = fci_platform_copy(path, "");
+    fci_drafts_look(path, f->was);
     if (size) f->beside_path = fci_drafts_beside_name(path, fci_drafts_random());
     if (f->final_path && (f->beside_path || !size))
         f->stream = fopen(size ? f->beside_path : path, "wb");
@@ -3209,6 +3251,7 @@ FCI_FN int fci_platform_settle(void *file) {
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_drafts_file *f = (fci_drafts_file *)file;
     int error = fci_platform_settle(f);
+    if (!error && f->beside_path) error = fci_drafts_came(f);
     if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0)
         error = errno ? errno : EIO;
     if (error) fci_platform_discard(user, file);
@@ -4533,6 +4576,8 @@ FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, i
         error == FCI_PLATFORM_TAKEN        ? "another run is writing it"
         : error == FCI_PLATFORM_MOUNTED    ? "expected what can be replaced, got a mount point"
         : error == FCI_PLATFORM_IS_OPEN    ? "expected the name of a file, got an open one"
+        : error == FCI_PLATFORM_CAME
+            ? "expected no other file there than at the start, got one that came or changed since"
         : error == FCI_PLATFORM_NOT_A_FILE ? "expected a file, got a pipe, a socket or a device"
                                            : strerror(error));
 }
@@ -29961,7 +30006,7 @@ typedef struct fci_heal {
     fci_watch watch;
     fci_engine engine;
     const char *partial; // path of the checkpoint
-    void *claims[2];     // temporaries of the result and of the checkpoint, held to the end
+    void *claims[2];     // temporaries of the result and of the checkpoint: no other run has them
     fc_tokens tokens;    // the text's, then own ones; held out ones last
     fc_tokens own;       // as they were written, for the checkpoint
     fc_container *there; // what `resume` found, until it is read; whole: it is the result
@@ -30979,26 +31024,36 @@ FCI_FN void fci_heal_put_header(const fci_heal *h, fci_buffer *b) {
     fci_safetensors_end(b);
 }
 
-FCI_FN fc_code fci_heal_save(fci_heal *h, const char *path) {
+// Keeps other runs from the result (0) or its checkpoint (1) until it is saved. What is at its name
+// then is looked for again (FCI_PLATFORM_CAME).
+FCI_FN fc_code fci_heal_claim(fci_heal *h, const char *path, int i) {
+    if (h->m->c.io.create != fci_platform_create) return FC_OK;
+    const int error = fci_output_create(&h->m->c, path, &h->claims[i]);
+    return error ? fci_io_error(h->err, path, "create", error) : FC_OK;
+}
+
+// Saves the result (0) or a checkpoint (1), which may be saved again.
+FCI_FN fc_code fci_heal_save(fci_heal *h, int i) {
     const fc_io *io = &h->m->c.io;
+    const char *path = i ? h->partial : h->desc->path;
     fci_buffer head = fci_buffer_of(&h->m->c);
-    void *file = NULL;
+    void *file = h->claims[i];
+    h->claims[i] = NULL;
     fci_heal_put_header(h, &head);
     fc_code code = fci_buffer_code(&head, h->err);
-    int error = code ? 0 : io->create(io->user, path, &file);
+    int error = code || file ? 0 : io->create(io->user, path, &file);
     if (error) code = fci_io_error(h->err, path, "create", error);
     if (!code) error = io->write(io->user, file, head.p, head.n);
-    for (size_t i = 0; i < h->n_tensors && !code && !error; i++)
-        error = io->write(io->user, file, h->tensors[i].data, (size_t)h->tensors[i].bytes);
-    if (file && error) {
-        io->discard(io->user, file);
-        code = fci_io_error(h->err, path, "write", error);
-    } else if (file) {
+    for (size_t k = 0; k < h->n_tensors && !code && !error; k++)
+        error = io->write(io->user, file, h->tensors[k].data, (size_t)h->tensors[k].bytes);
+    if (!code && error) code = fci_io_error(h->err, path, "write", error);
+    if (file && code) io->discard(io->user, file);
+    else if (file) {
         error = io->commit(io->user, file);
         if (error) code = fci_io_error(h->err, path, "finish", error);
     }
     fci_buffer_free(&head);
-    return code;
+    return code || !i ? code : fci_heal_claim(h, path, i);
 }
 
 // Makes ids little-endian, as files have them, or those the ids of this machine.
@@ -31029,7 +31084,7 @@ FCI_FN fc_code fci_heal_checkpoint(fci_heal *h, size_t next) {
     }
     fci_heal_turn(h->own.ids, h->n_own);
     fc_code code = fci_heal_note_content(h);
-    if (!code) code = fci_heal_save(h, h->partial);
+    if (!code) code = fci_heal_save(h, 1);
     if (!code) h->out->n_there = (uint32_t)next;
     fci_heal_turn(h->own.ids, h->n_own);
     h->n_keys = n_keys;
@@ -31195,15 +31250,6 @@ FCI_FN fc_code fci_heal_find_partial(fci_heal *h, bool *there) {
     if (is) return FC_OK;
     return fci_fail(h->err, FC_ERR_MISMATCH, 0,
                     "%s: expected a checkpoint of heal or no file, got another file", h->partial);
-}
-
-// Keeps other runs from the result (0) or its checkpoint (1), to the end of this one. A device is
-// anybody's, and nothing can be made beside it.
-FCI_FN fc_code fci_heal_claim(fci_heal *h, const char *path, int i) {
-    const bool ours = h->m->c.io.create == fci_platform_create;
-    if (!ours || (i && !fci_platform_beside(h->claims[0]))) return FC_OK;
-    const int error = fci_output_create(&h->m->c, path, &h->claims[i]);
-    return error ? fci_io_error(h->err, path, "create", error) : FC_OK;
 }
 
 // Bytes of the changed tensors, at most.
@@ -31498,6 +31544,19 @@ FCI_FN fc_code fci_heal_fit_all(fci_heal *h) {
     return h->noted;
 }
 
+// After a result that could not be saved: all that it took is kept in the checkpoint.
+FCI_FN fc_code fci_heal_rescue(fci_heal *h, size_t n_keys) {
+    const fc_error failed = *h->err;
+    h->n_keys = n_keys;
+    const fc_code lost = h->out->n_removed ? fci_heal_checkpoint(h, 2 * h->m->hyper.n_blocks)
+                                           : FC_ERR_ARGUMENT;
+    *h->err = failed;
+    return lost ? failed.code
+                : fci_fail(h->err, failed.code, failed.where,
+                           "%s; what is done is in %s, where `resume` goes on", failed.msg,
+                           h->partial);
+}
+
 FCI_FN fc_code fci_heal_run(fci_heal *h) {
     const fc_heal_desc *d = h->desc;
     fc_own_desc how = FCI_ZERO;
@@ -31518,13 +31577,15 @@ FCI_FN fc_code fci_heal_run(fci_heal *h) {
     if (!code) code = fci_heal_anew(h, fci_heal_resume(h));
     h->out->n_tokens = h->n_tokens;
     if (code || h->whole) return code;
+    const size_t n_keys = h->n_keys; // of a checkpoint
     if (any) code = fci_heal_fit_all(h);
     h->out->n_changed = (uint32_t)h->n_tensors;
     if (code) return code;
     code = fci_heal_note_tensors(h);
-    if (!code) code = fci_heal_save(h, d->path);
-    if (!code) fci_heal_remove_partial(h);
-    return code;
+    if (code) return code;
+    if (fci_heal_save(h, 0)) return fci_heal_rescue(h, n_keys);
+    fci_heal_remove_partial(h);
+    return FC_OK;
 }
 
 FCI_FN fc_code fci_heal_check(const fc_model *m, const fc_heal_desc *d, fc_error *err) {
@@ -39277,6 +39338,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PLAN_BYTES
 #undef FCI_PLAN_FORMAT
 #undef FCI_PLAN_N_FIELDS
+#undef FCI_PLATFORM_CAME
 #undef FCI_PLATFORM_DATA
 #undef FCI_PLATFORM_HOLE
 #undef FCI_PLATFORM_IS_OPEN

@@ -142,6 +142,37 @@ static void test_two_at_once(void) {
     remove(OUT);
 }
 
+// A file that comes to an output's name, or changes there, after it was begun stays; one that is
+// removed is not missed. --force is for what was there.
+static void test_came_since(void) {
+    static const struct { const char *before, *since; } rows[] = {
+        {NULL, "\x93NUMPYmine"}, {"\x93NUMPYold", "\x93NUMPYlonger"}, {"", "\x93NUMPYmine"},
+        {NULL, NULL}, {"\x93NUMPYold", NULL}, {"", NULL}};
+    fc_env env;
+    memset(&env, 0, sizeof env);
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
+        const char *before = rows[i / 2].before, *since = rows[i / 2].since;
+        fc_error err;
+        char *text;
+        size_t n = 0;
+        env.force = (int)(i % 2);
+        if (before) fc_file_write(OUT, NULL, before, strlen(before), &err);
+        fc_output *o = fc_output_open(OUT, FC_OUTPUT_NPY, &env, &err);
+        if (!T_OK(o && !fc_output_write(o, "\x93NUMPYnew", 9, &err), "%s", err.msg)) continue;
+        remove(OUT);
+        if (since) fc_file_write(OUT, NULL, since, strlen(since), &err);
+        const fc_code code = fc_output_commit(o, &err);
+        T_OK(code == (since ? FC_ERR_IO : FC_OK) &&
+                 (!since || strstr(err.msg, OUT ": cannot finish: expected no other file there")),
+             "row %d: %s", (int)i, code ? err.msg : "replaced");
+        if (!since) since = "\x93NUMPYnew";
+        text = t_read(OUT, &n);
+        T_OK(text && n == strlen(since) && !memcmp(text, since, n), "row %d: it stays", (int)i);
+        free(text);
+        remove(OUT);
+    }
+}
+
 // What a folder holds that cannot be listed may be the output, which then is refused.
 static void test_unlisted(void) {
 #if defined(__unix__)
@@ -215,6 +246,7 @@ int main(void) {
     test_limit();
     test_kinds();
     test_two_at_once();
+    test_came_since();
     test_unlisted();
     return t_end("test_files_c");
 }

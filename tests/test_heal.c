@@ -913,6 +913,41 @@ static int kill_at(void *user, const fc_progress *p) {
     return 0;
 }
 
+static int come_to(void *user, const fc_progress *p) {
+    if (strcmp(p->what, "healing") == 0) write_file((const char *)user, "mine", 4);
+    return 0;
+}
+
+// A stranger's file that comes to the result's name or its checkpoint's stays, and what was healed
+// until then is kept.
+static void test_came_since(const char *path) {
+    fc_error err;
+    size_t size = 0, n = 0;
+    char *first = heal_bytes(path, 2, 0, &size);
+    for (int i = 0; first && i < 2; i++) {
+        fc_heal_desc d = some_desc(path);
+        char *to = i ? partial : out;
+        remove_files();
+        d.watch.progress = come_to;
+        d.watch.user = to;
+        T_OK(heal_some(path, 1, 0, &d, &err) == FC_ERR_IO &&
+                 strstr(err.msg, ": cannot finish: expected no other file there") &&
+                 (strstr(err.msg, "`resume`") == NULL) == (i == 1),
+             "%s", err.msg);
+        char *mine = t_read(to, &n);
+        T_OK(mine && n == 4 && !memcmp(mine, "mine", 4), "%s stays", to);
+        free(mine);
+        remove(to);
+        d = some_desc(path);
+        d.resume = 1;
+        T_OK(heal_some(path, 2, 0, &d, &err) == FC_OK, "%s", err.msg);
+        char *again = t_read(out, &n);
+        T_OK(again && n == size && memcmp(first, again, n) == 0, "resumed: other bytes");
+        free(again);
+    }
+    free(first);
+}
+
 // Killed in every sublayer in turn, twice, and resumed: the bytes of an undisturbed run.
 static void test_killed(const char *path) {
     size_t size = 0, n = 0, there = 0, most = 0;
@@ -1264,6 +1299,7 @@ int main(int argc, char **argv) {
         test_damaged(DATA "llama_bf16_old_config");
 #ifndef _WIN32
         test_killed(DATA "llama_bf16_old_config");
+        test_came_since(DATA "llama_bf16_old_config");
 #endif
         test_tokens_used(DATA "llama_f32_bias");
         test_nothing_removed(DATA "llama_f32_bias");
