@@ -5162,6 +5162,8 @@ FCI_FN fc_code fci_output_allowed(const fci_context *c, const char *path, fc_out
     if (strcmp(path, "-") == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
                         "-: expected a file to write, got standard output (./- is a file)");
+    if (n_inputs && !inputs)
+        return fci_fail(err, FC_ERR_ARGUMENT, 0, "%s: expected its inputs, got NULL", path);
     g.c = g.arena.c = c;
     g.output = path;
     g.err = err;
@@ -5379,7 +5381,6 @@ FINERCUT_API fc_code fc_output_check(const char *path, fc_output_kind kind,
     int error = 0;
     fci_clear(err);
     if (fci_context_checked(&c, env, err)) return FC_ERR_ARGUMENT;
-    if (fci_need(inputs || n_inputs == 0, "fc_output_check", "inputs", err)) return FC_ERR_ARGUMENT;
     if (!path || !*path || (unsigned)kind >= FC_OUTPUT_COUNT)
         return fci_fail(err, FC_ERR_ARGUMENT, 0, "output: expected a path and a kind, got %s",
                         path && *path ? "an unknown kind" : "no path");
@@ -38944,7 +38945,7 @@ FINERCUT_API fc_study *fc_study_open(fc_model *m, const fc_study_desc *desc, fc_
     fc_error own;
     const bool given = m && desc && desc->folder && *desc->folder && desc->calibration &&
                        desc->eval && (desc->tasks || !desc->n_tasks) &&
-                       (desc->points || !desc->n_points) && (desc->inputs || !desc->n_inputs);
+                       (desc->points || !desc->n_points);
     if (!err) err = &own;
     if (fci_need(given, "fc_study_open", "a model, a folder, a calibration and a text", err) ||
         fci_model_plain(m, "fc_study_open", err))

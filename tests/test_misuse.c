@@ -107,7 +107,8 @@ static void test_files(void) {
             "output: expected a path");
     REFUSED(ARGUMENT, fc_output_check("x", (fc_output_kind)-1, NULL, 0, NULL, &err),
             "an unknown kind");
-    REFUSED(ARGUMENT, fc_output_check("x", FC_OUTPUT_PLAN, NULL, 1, NULL, &err), "fc_output_check");
+    REFUSED(ARGUMENT, fc_output_check("x", FC_OUTPUT_PLAN, NULL, 1, NULL, &err),
+            "x: expected its inputs, got NULL");
     int there = 0;
     REFUSED(ARGUMENT, fc_file_there(NULL, NULL, &there, &err), "fc_file_there: expected a path");
     REFUSED(ARGUMENT, fc_file_there("x", NULL, NULL, &err), "fc_file_there");
@@ -457,6 +458,19 @@ static void test_plans(void) {
     fc_plan_free(p);
 }
 
+static void test_heal(void) {
+    uint8_t mask[256];
+    fc_heal_desc heal;
+    memset(mask, 1, sizeof mask);
+    mask[1] = 0;
+    memset(&heal, 0, sizeof heal);
+    heal.mask = mask;
+    heal.text = &good;
+    heal.path = "/nowhere/healed.safetensors";
+    heal.n_inputs = 3;
+    REFUSED(ARGUMENT, fc_heal(model, &heal, NULL, &err), "expected its inputs, got NULL");
+}
+
 static void test_pages(void) {
     const fc_page_column column = {"a", FC_PAGE_X}, two[2] = {{"a", FC_PAGE_X}, {"b", FC_PAGE_X}};
     const char *const cell = NULL;
@@ -552,7 +566,7 @@ static void test_studies(void) {
     NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "got \"mmlu_a,b\"");
     d.n_tasks = 0;
     d.n_inputs = 1;
-    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "fc_study_open");
+    NO_HANDLE(ARGUMENT, fc_study_open(model, &d, &err), "expected its inputs, got NULL");
     REFUSED(ARGUMENT, fc_study_run(NULL, &err), "a study");
     T_OK(!fc_study_about(NULL) && !fc_study_tables(NULL, &n) && n == 0 &&
              !fc_study_tables(NULL, NULL),
@@ -842,6 +856,7 @@ int main(void) {
         test_models();
         test_prune();
         test_plans();
+    test_heal();
     test_pages();
     test_studies();
         test_generation();
