@@ -171,6 +171,36 @@ static void test_place(fc_study *s) {
     fci_buffer_free(&b);
 }
 
+// The table of correlations has each with the ends of its interval.
+static void test_relations(const fc_study *s, const fc_page_table *t) {
+    for (size_t i = 0; i < t->n_rows * FCI_STUDY_RELATIONS; i++) {
+        const double *of = s->findings[i / FCI_STUDY_RELATIONS].of[i % FCI_STUDY_RELATIONS];
+        const char *cell = t->cells[i / FCI_STUDY_RELATIONS * 7 + 3 + i % FCI_STUDY_RELATIONS];
+        double v[3] = {9, 9, 9};
+        int good = cell && sscanf(cell, "%lf [%lf, %lf]", &v[0], &v[1], &v[2]) == 3;
+        for (int e = 0; e < 3; e++) good = good && fabs(v[e] - of[e]) < 6e-4;
+        T_OK(isfinite(of[0]) ? good : !cell, "%s, not %g [%g, %g]", cell ? cell : "nothing", of[0],
+             of[1], of[2]);
+    }
+}
+
+// Each line of study.csv names as many sublayers as it says are removed.
+static void test_csv(const memory_output *csv) {
+    for (const char *p = strchr(csv->data, '\n') + 1, *end; *p; p = end + 1) {
+        unsigned long said = strtoul(strchr(p, ',') + 1, NULL, 10), named = 0;
+        char names[200] = "";
+        uint8_t gone[128] = {0};
+        end = strchr(p, '\n');
+        const char *last = end;
+        while (last[-1] != ',') last--;
+        for (size_t i = 0; last + i < end && i + 1 < sizeof names; i++)
+            names[i] = last[i] == ' ' ? ',' : last[i];
+        if (*names) fc_sublayers_parse(names, 64, gone, sizeof gone, &err);
+        for (size_t i = 0; i < sizeof gone; i++) named += gone[i];
+        T_OK(said == named, "%lu of %lu: %.*s", named, said, (int)(end - p), p);
+    }
+}
+
 static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     fc_study *s = fc_study_open(m, d, &err);
     if (!s) return err.code;
@@ -180,6 +210,7 @@ static fc_code run(fc_model *m, const fc_study_desc *d, fc_study_info *about) {
     const fc_page_table *tables = fc_study_tables(s, &n);
     T_OK(code ? !tables && n == 0 : tables && n == 5, "%d tables", (int)n);
     if (tables) test_curves(s, tables);
+    if (tables) test_relations(s, &tables[3]);
     if (tables) test_place(s);
     const double done = s->done + s->part, off = done - s->all;
     T_OK(code || (off < 1e-9 * done + 1e-9 && off > -1e-9 * done - 1e-9),
@@ -223,6 +254,7 @@ static void test_interrupted(void) {
     const size_t sets = count(json, "{\"removed\": ");
     T_OK(sets == count(csv, "\n") - 1 && sets < about.n_sets && sets > 15, "each set once: %d, %d",
          (int)sets, (int)count(csv, "\n"));
+    test_csv(csv);
     T_OK(count(json, "\"correlations\"") == 1 && count(json, "\"loss\": ") == FC_METRIC_COUNT, "%s",
          json->data);
     T_OK(written(&a.world, "s/index.html")->size > 1000, "a page");
