@@ -525,7 +525,7 @@ typedef struct fc_tokens {
 
 /* NULL and zeroed allowed; leaves it zeroed. Only of what the library made. */
 FINERCUT_API void fc_tokens_free(fc_tokens *tokens);
-/* The sequences of `first`, then those of `second`. */
+/* The sequences of `first`, then those of `second`. `out` may be neither. */
 FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *second, fc_tokens *out,
                                     fc_error *err);
 
@@ -1122,7 +1122,7 @@ FINERCUT_API fc_code fc_eval_perplexity(fc_model *m, const fc_tokens *sequences,
                                         const uint8_t *mask,
                                         const fc_watch *watch, fc_perplexity *out, fc_error *err);
 /* Consecutive windows of `length` tokens of one long sequence; a shorter rest is dropped unless
-   it is all there is. */
+   it is all there is. `out` may not be `text`. */
 FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
                                        fc_error *err);
 #ifndef FINERCUT_NO_TOKENIZER
@@ -20203,8 +20203,15 @@ FCI_FN fc_code fci_tokens_cut(const fc_alloc *alloc, const fc_tokens *text, size
     return FC_OK;
 }
 
+// Tokens in the place of their result would be lost: they stay.
+FCI_FN fc_code fci_tokens_in_place(const char *function, fc_error *err) {
+    return fci_fail(err, FC_ERR_ARGUMENT, 0,
+                    "%s: expected another place for the result, got that of the tokens", function);
+}
+
 FINERCUT_API fc_code fc_tokens_windows(const fc_tokens *text, uint32_t length, fc_tokens *out,
                                        fc_error *err) {
+    if (out && out == text) return fci_tokens_in_place("fc_tokens_windows", err);
     FCI_EMPTY(out);
     if (fci_need(text && text->ids && text->starts && out, "fc_tokens_windows",
                  "tokens and a place for the windows", err))
@@ -20218,6 +20225,7 @@ FINERCUT_API fc_code fc_tokens_join(const fc_tokens *first, const fc_tokens *sec
     const fc_tokens *const from[] = {first, second};
     fci_context c;
     fc_tokens all = FCI_ZERO;
+    if (out && (out == first || out == second)) return fci_tokens_in_place("fc_tokens_join", err);
     fc_code code = fci_need(first && first->ids && first->starts && second && second->ids &&
                                 second->starts && out,
                             "fc_tokens_join", "tokens and a place for all of them", err);

@@ -314,6 +314,11 @@ static void test_tokens(void) {
     REFUSED(ARGUMENT, fc_tokens_windows(&good, 4, NULL, &err), "fc_tokens_windows");
     REFUSED(ARGUMENT, fc_tokens_join(NULL, &good, &out, &err), "fc_tokens_join");
     REFUSED(ARGUMENT, fc_tokens_join(&good, &good, NULL, &err), "fc_tokens_join");
+    out = good;
+    REFUSED(ARGUMENT, fc_tokens_windows(&out, 1, &out, &err), "expected another place");
+    REFUSED(ARGUMENT, fc_tokens_join(&out, &good, &out, &err), "expected another place");
+    REFUSED(ARGUMENT, fc_tokens_join(&good, &out, &out, &err), "expected another place");
+    T_OK(out.ids == good.ids && out.starts == good.starts, "tokens in their result's place stay");
     REFUSED(ARGUMENT, fc_tokens_windows(&good, 0, &out, &err), "length");
     REFUSED(ARGUMENT, fc_tokens_windows(&cases[4].tokens, 1, &out, &err), "at least one token");
     T_OK(fc_tokens_windows(&good, UINT32_MAX, &out, &err) == FC_OK && out.n_sequences == 1,
