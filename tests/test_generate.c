@@ -722,6 +722,13 @@ static void test_copies(void) {
     copies_experts();
 }
 
+static void slowly(void *job, size_t task, uint32_t worker) {
+    const double start = fci_platform_seconds();
+    (void)task, (void)worker;
+    while (fci_platform_seconds() - start < 0.3) continue;
+    ((fci_peak_job *)job)->operations[0]++;
+}
+
 static void test_peak(void) {
     fc_peak_info info;
     fc_error err;
@@ -749,6 +756,12 @@ static void test_peak(void) {
                  "%s %d: %g %g %g %g", fc_simd_name((fc_simd)simd), compute, info.gflops_one,
                  info.gflops, info.gigabytes_one, info.gigabytes);
         }
+    fci_peak_job slow;
+    double operations = 1;
+    memset(&slow, 0, sizeof slow);
+    slow.operations = &operations;
+    T_OK(fci_peak_best(NULL, slowly, &slow, 1, 20) > 0 && operations > 1 && operations < 7,
+         "a slow machine: %g runs of 0.3 s", operations - 1);
     fci_context_end(&c);
     env.simd_max = FC_SIMD_SCALAR;
     T_OK(fc_peak(FC_COMPUTE_BF16, &env, &info, &err) == FC_ERR_UNSUPPORTED, "no bf16 there: %s",
