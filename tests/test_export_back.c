@@ -304,6 +304,50 @@ static void check_ids(void) {
     fc_model_close(b);
 }
 
+// What an export tells of its making: a plan that can be read, and a sentence.
+static void check_told(void) {
+    fc_error err;
+    fci_export x;
+    fc_export_desc desc = {.format = FC_EXPORT_HF};
+    uint8_t mask[256];
+    fc_model *m = open_f32("examples/demo", &err);
+    fc_plan *p = m ? plan_of(m, "attn.3 ffn.2") : NULL;
+    if (!T_OK(p != NULL, "%s", err.msg)) return;
+    fci_buffer b = fci_buffer_of(&m->c);
+    memset(&x, 0, sizeof x);
+    memset(mask, 1, sizeof mask);
+    x.m = m;
+    x.c = &m->c;
+    x.desc = &desc;
+    x.mask = mask;
+    fci_export_put_story(&x, &b);
+    T_OK(strstr(b.p, " with all of its sublayers, ") && strstr(b.p, " weights are unchanged."),
+         "%s", b.p);
+    mask[6] = mask[5] = 0;
+    x.plan = p;
+    x.n_steps = 2;
+    for (int masked = 0; masked < 2; masked++) {
+        b.n = 0;
+        desc.type = masked ? FC_DTYPE_F16 : (fc_dtype)0;
+        desc.format = masked ? FC_EXPORT_HF_MASKED : FC_EXPORT_HF;
+        fci_export_put_story(&x, &b);
+        T_OK(strstr(b.p, masked ? "switched off" : "(self-attentions and FFNs) removed,") &&
+                 strstr(b.p, "ffn.2") && strstr(b.p, "attn.3") &&
+                 strstr(b.p, masked ? "stored as F16." : "weights are unchanged."), "%s", b.p);
+    }
+    b.n = 0;
+    fci_export_put_plan(&x, &b);
+    fc_plan *q = fc_plan_load_memory(b.p, b.n, NULL, &err);
+    if (T_OK(q != NULL, "%s", err.msg))
+        T_OK(q->info.n_steps == 2 && q->steps[0].removed == 6 && q->steps[1].removed == 5 &&
+                 q->info.search == p->info.search && q->info.metric == p->info.metric,
+             "%zu steps", q->info.n_steps);
+    fc_plan_free(q);
+    fc_plan_free(p);
+    fci_buffer_free(&b);
+    fc_model_close(m);
+}
+
 int main(void) {
     (void)memory_env;
     (void)t_read;
@@ -322,6 +366,7 @@ int main(void) {
     for (size_t i = 0; i < sizeof differences / sizeof *differences; i++)
         check_difference(&differences[i]);
     check_ids();
+    check_told();
     check_form();
     check_templates();
     T_OK(fci_platform_list("tests/data", each_model, NULL) == 0, "tests/data");
