@@ -23150,6 +23150,8 @@ FCI_FN fc_code fci_plan_parameters(fc_plan *p, const fc_model *m, fc_error *err)
 FCI_FN uint64_t *fci_plan_new_parameters(fc_plan *p, fc_error *err);
 // Room for the costs of a unit, zeros.
 FCI_FN double *fci_plan_new_costs(fc_plan *p, fc_unit unit, fc_error *err);
+// The last part of the calibration's source, which may be of another system.
+FCI_FN const char *fci_plan_source(const fc_plan_info *info);
 // The step's score of a candidate, or NULL.
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate);
 // Clears in the mask what step `index` removed.
@@ -23265,6 +23267,13 @@ FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err) {
     fci_buffer_free(&b);
     p->info.kept = kept;
     return code ? code : p->info.keep ? FC_OK : FC_ERR_MEMORY;
+}
+
+FCI_FN const char *fci_plan_source(const fc_plan_info *info) {
+    const char *last = info->calibration.source;
+    for (const char *p = last; *p; p++)
+        if ((*p == '/' || *p == '\\') && p[1]) last = p + 1;
+    return last;
 }
 
 FCI_FN const fc_score *fci_plan_score(const fc_step *s, uint32_t candidate) {
@@ -25219,8 +25228,8 @@ FINERCUT_API fc_code fc_prune_count(const fc_model *m, const fc_prune_desc *d, u
     if (code) return code;
     if (allowed == 0)
         return fci_fail(err, FC_ERR_ARGUMENT, 0,
-                        "keep: expected at least 1 of the %u candidates (%s) left to remove%s, got "
-                        "0", all, fc_candidates_name(d->candidates),
+                        "keep: expected at least 1 of the %llu %s (%s) left to remove%s, got 0",
+                        FCI_COUNTED(all, "candidate"), fc_candidates_name(d->candidates),
                         d->last > 0 ? " in the last blocks" : "");
     uint32_t wanted = d->remove           ? d->remove
                       : d->fraction > 0   ? (uint32_t)(d->fraction * all + 1e-9)
@@ -28932,7 +28941,7 @@ FCI_FN fc_code fci_tasks_gold(fci_tasks_reader *r, const fci_tasks_row *row, fci
 }
 
 // The row that the item fits, by its key and, where several have that, by the gold member.
-FCI_FN const fci_tasks_row *fci_tasks_fit(fci_tasks_reader *r) {
+FCI_FN const fci_tasks_row *fci_tasks_row_of(fci_tasks_reader *r) {
     const fci_tasks_row *found = NULL;
     char keys[120] = "";
     for (size_t i = 0; i < FCI_TASKS_ROWS; i++) {
@@ -28953,7 +28962,7 @@ FCI_FN const fci_tasks_row *fci_tasks_fit(fci_tasks_reader *r) {
 }
 
 FCI_FN fc_code fci_tasks_doc_of(fci_tasks_reader *r, fci_tasks_doc *d) {
-    const fci_tasks_row *row = fci_tasks_fit(r);
+    const fci_tasks_row *row = fci_tasks_row_of(r);
     if (!row) return FC_ERR_FORMAT;
     fc_code code = fci_tasks_expand(r, row->prompt, row->clean, &d->prompt);
     if (!code) code = fci_tasks_choices(r, row, d);
@@ -29333,7 +29342,7 @@ FCI_FN fci_engine_wish fci_tasks_wish(const fci_tasks_task *task) {
     return wish;
 }
 
-// The same, and of which task it is.
+// The largest of all tasks', and which task's it is.
 FCI_FN uint64_t fci_tasks_largest(const fc_tasks *t, size_t *task) {
     uint64_t least = 0;
     for (size_t i = *task = 0; i < t->n; i++) {
@@ -31752,8 +31761,8 @@ FCI_FN void fci_export_put_healed(const fci_export *x, fci_buffer *b) {
     for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);)
         fci_json_put(b, ", %.*s: %.*s", (int)key.n, key.p, (int)value.n, value.p);
     if (x->m->healed.container)
-        fci_json_put(b, ", 'finercut.healed': '%llu tensors'",
-                     (unsigned long long)x->m->healed.container->n_tensors);
+        fci_json_put(b, ", 'finercut.healed': '%llu %s'",
+                     FCI_COUNTED(x->m->healed.container->n_tensors, "tensor"));
 }
 
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
@@ -31777,8 +31786,9 @@ FCI_FN void fci_provenance_healing(const fci_export *x, fci_buffer *b) {
     fci_shown shown;
     size_t n = 0;
     if (!x->m->healed.container) return;
-    fci_putf(b, " Then it was healed: %llu %s fitted to what the whole model computes",
-             FCI_COUNTED(x->m->healed.container->n_tensors, "tensor"));
+    const uint64_t tensors = x->m->healed.container->n_tensors;
+    fci_putf(b, " Then it was healed: %llu %s %s fitted to what the whole model computes",
+             FCI_COUNTED(tensors, "tensor"), tensors == 1 ? "was" : "were");
     for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);)
         if (value.n <= 40)
             fci_putf(b, "%s%s %s", n++ ? ", " : " (", key.p + strlen(FCI_HEALED_KEY),
@@ -32590,7 +32600,7 @@ FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
     for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);) fci_keys_str(k, key.p, value);
     if (x->m->healed.container) {
         text.n = 0;
-        fci_putf(&text, "%llu tensors", (unsigned long long)x->m->healed.container->n_tensors);
+        fci_putf(&text, "%llu %s", FCI_COUNTED(x->m->healed.container->n_tensors, "tensor"));
         fci_keys_str(k, "finercut.healed", fci_sn(text.p, text.n));
     }
     if (text.error.code) k->b.error = text.error;
@@ -34915,7 +34925,7 @@ FCI_FN void fci_picture_header(fci_picture *pic) {
     const fc_plan_info *info = pic->info;
     fci_picture_tile tiles[4];
     char fitted[192], count[32];
-    const char *source = fci_base_name(info->calibration.source), *name = info->model.name;
+    const char *source = fci_plan_source(info), *name = info->model.name;
     bool wide = strlen(name) > 46;
     fci_picture_text(
         pic, FCI_PICTURE_MARGIN, 590,
@@ -37317,8 +37327,7 @@ FCI_FN void fci_page_head(fci_page *g) {
                                                  : "unknown architecture",
                      fci_picture_count(count, info->model.n_parameters),
                      fci_page_say(g, "%llu %s", FCI_COUNTED(g->n_blocks, "block")),
-                     info->calibration.source[0] ? fci_base_name(info->calibration.source)
-                                                 : "unnamed text",
+                     info->calibration.source[0] ? fci_plan_source(info) : "unnamed text",
                      fci_page_say(g, "%llu %s, %llu %s",
                                   FCI_COUNTED(info->calibration.n_sequences, "sequence"),
                                   FCI_COUNTED(info->calibration.n_positions, "token")));

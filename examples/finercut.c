@@ -1087,7 +1087,8 @@ static const command commands[] = {
      "\"sequences\":[{\"perplexity\",\"nll\",\"positions\"}],\n"
      "\"seconds\",\"source\",\"hash\",\"length\",\"model\",\"removed\":[...]}, with --along "
      "{\"along\":[...]} of these.\n"
-     "hash: of what was measured; results of another one cannot be compared"
+     "hash: of what was measured; results of another one cannot be compared (with --chat, some "
+     "templates tell the day: see --date)"
      OF_TASKS("\nacc: share of items whose right choice is the likeliest, acc_norm: the likeliest "
      "for each of its characters,\n"
      "with standard errors; lambada: share of words that are the likeliest token by token, and "
@@ -3199,9 +3200,9 @@ static fc_code cut_windows(session *s, const fc_tokenizer *t, const fc_text *tex
                                                  (fc_protocol)s->o->protocol, length, &s->tokens,
                                                  &s->err);
     if (!code && s->tokens.starts[1] < length)
-        note(s, "%s: the text is short: 1 window of %llu %s, where %lu fit",
+        note(s, "%s: the text is short: 1 window of %llu %s, where %lu %s",
              source_name(s->o->text), COUNTED(s->tokens.starts[1], "token"),
-             (unsigned long)length);
+             (unsigned long)length, s->o->length_given ? "were asked for" : "fit");
     return code;
 }
 #else

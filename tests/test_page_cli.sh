@@ -89,6 +89,10 @@ sed 's|"source": "tokens.json"|"source": "/home/me/text.txt"|' one.json >private
 t_ok "a text in a folder" report 0 private.json -o private.html
 t_ok "is named without it" sh -c 'grep -q "on <bdi>text.txt<" private.html &&
     ! grep -q /home/me private.html'
+sed 's|"source": "tokens.json"|"source": "C:\\\\me\\\\text.txt"|' one.json >windows.json
+t_ok "by Windows" report 0 windows.json -o windows.html
+t_ok "is named without it, too" sh -c 'grep -q "on <bdi>text.txt<" windows.html &&
+    ! grep -q "me.text" windows.html'
 # What the page says to call makes the plan again.
 demo=$top/examples/demo
 head -c 3000 "$demo/calibration.txt" >"it's a.txt"

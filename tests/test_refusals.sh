@@ -268,7 +268,7 @@ t_ok "JSON lines, for perplexity" says 1 'the fields are "text"' eval "$demo" --
 cp plain.txt 'a\b=c.txt'
 t_ok "a name with a backslash" prune 0 "" 'a\b=c.txt'
 t_ok "is a name" grep -q -- "--text 'a.*b=c.txt'" p.json
-t_ok "a window longer than the text" says 0 'short: 1 window of [0-9]* tokens, where 400 fit' \
+t_ok "a window longer than the text" says 0 '1 window of [0-9]* tokens, where 400 were asked' \
     eval "$demo" --text plain.txt --length 400
 t_ok "a text with a byte order mark" prune 0 "" bom.txt
 hash() {
