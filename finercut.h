@@ -164,6 +164,7 @@
    THREADS
      A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;
      different models are independent. Tokenizers and containers may be shared by threads.
+     A child of fork() has no such threads: it may close what its parent opened, and opens its own.
      Each thread needs at most 32 KB of stack, the caller's too: 29 KB were measured, with what the
      tool and the system take themselves (gcc -O2, x86-64).
      A pool has up to 1024 threads. Tasks are counted off without a lock; who waits spins for tens
@@ -5523,6 +5524,7 @@ typedef struct fci_pool {
     bool stop;
     int spins;          // 0 with more threads than cores, which others need
     uint32_t n_workers; // threads that could be started
+    long process;       // which has them
     char before[FCI_ALIGN];
     size_t next;
     char after[FCI_ALIGN];
@@ -5568,16 +5570,22 @@ FCI_FN void fci_parallel_pool_loop(void *worker) {
     FCI_UNLOCK(&p->mutex);
 }
 
+#  if FCI_WINDOWS
+#    define FCI_PROCESS() 0L // there is no fork
+#  else
+#    define FCI_PROCESS() (long)getpid()
+#  endif
 FCI_FN void fci_parallel_pool_free(const fci_context *c, fci_pool *p) {
-    if (!p) return;
-    FCI_LOCK(&p->mutex);
-    p->stop = true;
-    FCI_WAKE_ALL(&p->start);
-    FCI_UNLOCK(&p->mutex);
-    for (uint32_t i = 0; i < p->n_workers; i++) fci_thread_join(&p->workers[i].thread);
-    FCI_MUTEX_END(&p->mutex);
-    FCI_SIGNAL_END(&p->start);
-    FCI_SIGNAL_END(&p->finished);
+    if (p && p->process == FCI_PROCESS()) { // else fork left them in the parent
+        FCI_LOCK(&p->mutex);
+        p->stop = true;
+        FCI_WAKE_ALL(&p->start);
+        FCI_UNLOCK(&p->mutex);
+        for (uint32_t i = 0; i < p->n_workers; i++) fci_thread_join(&p->workers[i].thread);
+        FCI_MUTEX_END(&p->mutex);
+        FCI_SIGNAL_END(&p->start);
+        FCI_SIGNAL_END(&p->finished);
+    }
     fci_free(c, p);
 }
 
@@ -5589,6 +5597,7 @@ FCI_FN fci_pool *fci_parallel_pool_new(const fci_context *c, uint32_t n, fc_erro
     FCI_MUTEX_BEGIN(&p->mutex);
     FCI_SIGNAL_BEGIN(&p->start);
     FCI_SIGNAL_BEGIN(&p->finished);
+    p->process = FCI_PROCESS();
     p->spins = n > fci_platform_cores() ? 0 : FCI_SPINS;
     for (uint32_t i = 0; i + 1 < n; i++) {
         p->workers[i].pool = p;
@@ -39374,6 +39383,7 @@ FINERCUT_API fc_code fc_prune_file(const char *model_path, const char *text_path
 #undef FCI_PREFETCH_ONCE
 #undef FCI_PREFETCH_WRITE
 #undef FCI_PRINTF
+#undef FCI_PROCESS
 #undef FCI_PRUNED_GGUF
 #undef FCI_PRUNED_TYPE
 #undef FCI_PRUNED_TYPE_N

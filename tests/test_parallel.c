@@ -7,6 +7,8 @@
 #if !defined(_WIN32) && !defined(FINERCUT_NO_THREADS) && !defined(FINERCUT_NO_POSIX)
 #define CAN_REFUSE 1
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 static int n_created, n_allowed = 1 << 30; // threads so far, and how many may be
 static pthread_mutex_t create_lock = PTHREAD_MUTEX_INITIALIZER;
 static int create_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
@@ -388,6 +390,35 @@ static void test_same(void) {
     tiny_end(&t);
 }
 
+#if CAN_REFUSE
+static void count_task(void *arg, size_t task, uint32_t worker) {
+    (void)worker;
+    ((char *)arg)[task] = 1;
+}
+
+// A child has none of its parent's threads, and none to join.
+static void test_fork(void) {
+    fci_context c;
+    fc_env env;
+    fc_error err;
+    char done[100];
+    int status = 1;
+    memset(&env, 0, sizeof env);
+    env.par.n_threads = 4;
+    if (!T_OK(fci_context_begin(&c, &env, &err) == FC_OK, "%s", err.msg)) return;
+    fci_parallel_for(&c, sizeof done, count_task, done);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(10); // ends it
+        fci_context_end(&c);
+        _exit(0);
+    }
+    T_OK(child > 0 && waitpid(child, &status, 0) == child && status == 0,
+         "a child closes its parent's pool: status %d", status);
+    fci_context_end(&c);
+}
+#endif
+
 int main(void) {
     test_counts();
     if (CAN_REFUSE) test_many();
@@ -397,6 +428,9 @@ int main(void) {
     test_pools_in_tasks();
     if (CAN_REFUSE) test_refused();
     else t_skip("threads that cannot be started", "this build has no pthread_create");
+#if CAN_REFUSE
+    test_fork();
+#endif
     test_limits();
     test_own();
     test_same();
