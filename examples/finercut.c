@@ -3582,8 +3582,9 @@ static int run_eval(session *s) {
 #  ifndef FINERCUT_NO_CHAT
         fc_chat_close(chat);
 #  endif
-        if (!s->tasks || fc_tasks_fit(s->tasks, s->tokens.ids ? &s->tokens : NULL, &s->err))
-            return failed(s);
+        if (!s->tasks) return failed(s);
+        if (!t && fc_tasks_fit(s->tasks, s->tokens.ids ? &s->tokens : NULL, &s->err))
+            return failed(s); // ranks ask together, in fc_tasks_run
     }
 #endif
     return evaluate_all(s);

@@ -98,6 +98,9 @@ t_ok "eval by 2 ranks" by_judges 2
 t_ok "and tells the work" grep -Eq 'note: 2 ranks ran [0-9.]+ % to [0-9.]+ % of the work' err
 t_ok "eval by 3 ranks, --shares" by_judges 3 --shares 1,3,1
 t_ok "eval: a file that is not there" says 'none.jsonl' judged 2 --task piqa=none.jsonl
+t_ok "eval: too little memory" says 'finercut: choices: memory limit: ' timeout 120 "$MPIRUN" \
+    $many -n 2 ./mpi eval "$demo" --threads 1 --task choices.jsonl --memory-limit 1000
+t_ok "said once" [ "$(grep -c '^finercut: ' out)" -eq 1 ]
 t_ok "eval: unlike settings" says 'rank 1: expected the model, text' timeout 120 "$MPIRUN" $many \
     -n 1 ./mpi eval "$model" --tokens tokens.json : -n 1 ./mpi eval "$data/llama_bf16.gguf" \
     --tokens tokens.json
