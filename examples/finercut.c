@@ -459,6 +459,8 @@ static int next_prefix(const char **text, uint32_t *steps) {
     return next_item(text, item) && read_whole(item, 0, 1000000000, steps);
 }
 
+#define PREFIXES 1000 // more than any plan has steps
+
 static int parse_prefixes(const value_type *type, const char *text, void *field) {
     prefixes *p = (prefixes *)field;
     uint32_t steps, other;
@@ -466,7 +468,7 @@ static int parse_prefixes(const value_type *type, const char *text, void *field)
     p->text = text;
     for (p->n = 0; *text; p->n++) {
         const char *before = p->text;
-        if (!next_prefix(&text, &steps)) return 0;
+        if (p->n == PREFIXES || !next_prefix(&text, &steps)) return 0;
         for (int i = 0; i < p->n; i++)
             if (!next_prefix(&before, &other) || steps == other) return 0;
     }
@@ -585,8 +587,8 @@ static const value_type type_from_zero = {parse_whole, "a whole number", 0, UINT
 #endif
 static const value_type type_number = {parse_number, "a number", 0, 1000, NULL};
 static const value_type type_products = {parse_choice, NULL, 0, 3, products_name};
-static const value_type type_prefixes = {parse_prefixes, "numbers of steps, each once, with "
-    "commas between them, such as 0,5,10", 0, 0, NULL};
+static const value_type type_prefixes = {parse_prefixes, "at most 1000 numbers of steps, each "
+    "once, with commas between them, such as 0,5,10", 0, 0, NULL};
 #ifdef FINERCUT_NO_TASKS // the flags are read, for their error, but not shown
 static const value_type type_task = {parse_later, "--text or --tokens, as this build has no tasks",
     0, 0, NULL};

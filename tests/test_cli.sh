@@ -503,8 +503,10 @@ t_ok "eval --remove 34%" gives "\"removed\":\[\"$first\",\"$second\"\]" eval "$s
     --tokens tokens.json --json --plan race.json --remove 34%
 t_ok "eval of all steps" run 0 eval "$sharded" --tokens tokens.json --json --plan race.json
 t_ok "all five" [ "$(grep -o '\(attn\|ffn\)\.[0-2]' "$out" | sort -u | wc -l)" -eq 5 ]
-usage "along: expected numbers of steps, each once" eval "$sharded" --tokens tokens.json \
+usage "along: expected at most 1000 numbers of steps" eval "$sharded" --tokens tokens.json \
     --plan race.json --along 0,3,3
+usage "along: expected at most 1000 numbers" eval "$sharded" --tokens tokens.json \
+    --plan race.json --along "$(seq -s , 0 1000)"
 bad "more steps than the plan has" "race\.json.*5 steps.*6" eval "$sharded" --tokens tokens.json \
     --plan race.json --remove 6
 echo '[[1],[2]]' >ones.json
