@@ -2492,7 +2492,7 @@ static int run_info(session *s) {
 // Progress: one line on a terminal, there at once and redrawn; elsewhere a plain line for every
 // step, and where none was written for so long, one with the share done.
 
-#define SILENCE 10 // seconds
+#define SILENCE 10 // seconds, in either direction: clocks are set back
 
 typedef struct meter {
     session *s;
@@ -2545,7 +2545,7 @@ static void meter_show(meter *m, const fc_progress *p, const char *tail) {
         snprintf(line, sizeof line, "[%.*s%.*s] %s%s%s", full, "####################", 20 - full,
                  "....................", *step ? step : what, left, tail);
         put_bar(line);
-    } else if (!m->s->o->quiet && difftime(time(NULL), m->s->spoke) >= SILENCE) {
+    } else if (!m->s->o->quiet && fabs(difftime(time(NULL), m->s->spoke)) >= SILENCE) {
         fprintf(stderr, "%s%s%s: %.0f %%%s\n", what, *step ? ", " : "", step, 100 * done, left);
         m->s->spoke = time(NULL);
     }
