@@ -1985,7 +1985,11 @@ FCI_FN char *fci_platform_folder_of(const char *path) {
 #if FCI_POSIX
 
 FCI_FN int fci_platform_make_folder(const char *path) {
-    return mkdir(path, 0777) == 0 ? 0 : errno;
+    struct stat st;
+    if (mkdir(path, 0777) != 0) return errno;
+    if (stat(path, &st) == 0 && (st.st_mode & 0700u) != 0700u) // any umask
+        (void)chmod(path, (mode_t)((st.st_mode & 0777u) | 0700u));
+    return 0;
 }
 
 FCI_FN int fci_platform_remove(const char *path, bool folder) {
@@ -2970,8 +2974,12 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
 #endif
         fci_drafts_look(f->final_path, f->was);
         if (!error) error = fci_drafts_make(f, folder);
-        if (!error && stat(f->final_path, &old) == 0) // what is replaced keeps its permissions
-            (void)fchmod(f->fd, (mode_t)((old.st_mode & 0777u) | (folder ? 0700u : 0)));
+        if (!error) { // what is replaced keeps its permissions, what is new can be read again
+            const bool there = stat(f->final_path, &old) == 0;
+            const unsigned least = folder ? 0700u : there ? 0 : 0600u;
+            if (there || fstat(f->fd, &old) == 0)
+                (void)fchmod(f->fd, (mode_t)((old.st_mode & 0777u) | least));
+        }
         if (alone) (void)flock(f->folder, LOCK_UN);
     }
     if (error) return fci_drafts_close_output(f, error);

@@ -509,6 +509,11 @@ mkdir -m 510 moded
 (umask 022; "$finercut" export model --plan kept.json --format hf --quiet -o moded)
 t_ok "a folder too, writable" [ "$(mode moded)" = "drwx--x---" ]
 rm -r moded moded.svg
+(umask 0777; "$finercut" report kept.json -o moded.svg)
+t_ok "whoever made a file can read it" [ "$(mode moded.svg)" = "-rw-------" ]
+(umask 0777; "$finercut" export model --plan kept.json --format hf --quiet -o moded)
+t_ok "and a folder" [ "$(mode moded)" = "drwx------" ]
+rm -r moded moded.svg
 
 run 0 report kept.json -o mark.svg
 fake() { # NAME: as if a killed run of that output had left it
