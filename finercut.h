@@ -4571,10 +4571,13 @@ FCI_FN const char *fci_alien_name(const void *data, uint64_t size, int known) {
     while (begin < size && memchr(" \t\r\n", p[begin], 4)) begin++;
     for (size_t i = 0; size && i < sizeof fci_file_aliens / sizeof fci_file_aliens[0]; i++) {
         const struct fci_file_alien *a = &fci_file_aliens[i];
-        const size_t at = a->at ? a->at : begin;
-        if (known >= a->known && size >= at &&
-            fci_begins(fci_sn(p + at, (size_t)size - at), a->magic))
-            return a->what;
+        const size_t at = a->at ? a->at : begin, end = at + strlen(a->magic);
+        if (known < a->known || size < at) continue;
+        if (!fci_begins(fci_sn(p + at, (size_t)size - at), a->magic)) continue;
+        // In the midst of a text it is a word ("mustard"), and in a line of prose a quotation.
+        if (a->at && known < FCI_FILE_IS_ANY && !memchr(p, 0, (size_t)size)) continue;
+        if (known == FCI_FILE_IS_PROSE && (end == size || !memchr("\r\n", p[end], 2))) continue;
+        return a->what;
     }
     return NULL;
 }

@@ -321,10 +321,14 @@ t_ok "as JSON" refused "a PDF file" "$json"
 t_ok "a word that archives have, too" prune 0 "" mustard.txt
 printf '{"text": "%smustard"}\n' "$(head -c 246 mustard.txt | tr '\n' ' ')" >mustard.jsonl
 t_ok "in a field" says 0 "" eval "$demo" --text mustard.jsonl --field text
+sed 's/}$/]/' mustard.jsonl >broken.jsonl
+t_ok "in broken JSON" says 1 "line 1: column 265: expected ','" eval "$demo" --text broken.jsonl \
+    --field text
 while read -r begin; do
     { printf '%s: so it begins. ' "$begin" && cat plain.txt; } >mention.txt
     t_ok "prose that begins with $begin" prune 0 "" mention.txt
 done <<'KINDS'
+version https://git-lfs.github.com/spec/v1
 <!DOCTYPE html>
 <html>
 PK
