@@ -646,6 +646,8 @@ static const value_type type_perplexity = {parse_perplexity, "a factor from 1, s
 #  define DEMO_TEXT(name) "--text examples/demo/" name ".txt"
 #endif
 
+#define OTHER_ENDING ";\nanother kind's ending (x.svg) is refused"
+
 static void expected_text(const value_type *type, const char *separator, char *out, size_t size) {
     size_t n = 0;
     if (type->expected && type->most > 0)
@@ -700,7 +702,7 @@ static const flag flags[] = {
      "after those of a text"},
 #endif
     {PRUNE, "-o", &type_path, "FILE", "plan.json", 0, FIELD(output), 0,
-     "where the plan goes; written after every step"},
+     "where the plan goes; written after every step" OTHER_ENDING},
     {PRUNE, "--metric", &type_metric, NULL, "js", 0, FIELD(metric), 0,
      "distance between the outputs of the pruned and the whole model"},
     {PRUNE, "--remove", &type_amount, "25%|N", NULL, 0, FIELD(remove), 0,
@@ -800,7 +802,8 @@ static const flag flags[] = {
      "with --plan: everything once after each so many of its steps, as one table"},
     {LOGITS, "--tokens", &type_path, "FILE", NULL, 1, FIELD(tokens), 0, "a JSON array of arrays of "
      "token ids"},
-    {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"},
+    {LOGITS, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0, "the .npy file to write"
+     OTHER_ENDING},
     {GENERATE, "--prompt", &type_any, "TEXT", NULL, 0, FIELD(prompt), 0,
      "the text to continue (UTF-8); what the tokenizer puts before a text (bos) comes first"
      OF_CHAT(";\nwith --chat the user's message, else required")},
@@ -856,7 +859,7 @@ static const flag flags[] = {
      "whatever the model's own format can say"},
     {EXPORT, "-o", &type_path, "OUT", NULL, 1, FIELD(output), 0,
      "the file, or the folder, which must be new or empty; written beside it and renamed when "
-     "whole"},
+     "whole" OTHER_ENDING},
     {EXPORT, "--type", &type_weights, NULL, "as-stored", 0, FIELD(type), 0,
      "of matrices; a directory takes f32, f16, bf16 only. As llama.cpp does it: with types below\n"
      "q8_0 the logits' matrix is q6_k, and rows that are not whole blocks take the next type that\n"
@@ -896,7 +899,7 @@ static const flag flags[] = {
     {HEAL, "--type", &type_floats, NULL, "as-stored", 0, FIELD(type), 0,
      "of the healed matrices; as-stored is f16 where the model's are quantised"},
     {HEAL, "-o", &type_path, "FILE", NULL, 1, FIELD(output), 0,
-     "the safetensors file to write; FILE.partial is a checkpoint until it is whole"},
+     "the safetensors file to write; FILE.partial is a checkpoint until it is whole" OTHER_ENDING},
     {HEAL, "--resume", NULL, NULL, NULL, 0, FIELD(resume), 0,
      "go on from FILE.partial, if there is one: the result is the same bytes"},
     {HEAL, "--force", NULL, NULL, NULL, 0, FIELD(force), 0,
@@ -909,7 +912,7 @@ static const flag flags[] = {
     {STUDY, "--eval", &type_path, "FILE", NULL, 1, FIELD(measured), 0,
      "text to measure by, another one: its perplexity over windows of --window tokens"},
     {STUDY, "-o", &type_path, "DIR", NULL, 1, FIELD(output), 0,
-     "the folder: new, empty, or of this study, which then goes on"},
+     "the folder: new, empty, or of this study, which then goes on" OTHER_ENDING},
     {STUDY, "--task", &type_task, "[NAME=]FILE.jsonl", NULL, 0, FIELD(tasks), 0,
      "also measure how many questions are answered right (see eval); may be given again"},
     {STUDY, "--limit", &type_limit, "N", NULL, 0, FIELD(limit), 0,
@@ -1683,19 +1686,29 @@ static size_t inputs_of(const session *s, const char *inputs[MOST_INPUTS]) {
     return n;
 }
 
+// A name that ends as another kind's outputs do is a mistake.
+static int check_ending(const session *s, fc_output_kind kind) {
+    const char *dot = strrchr(s->o->output, '.');
+    fc_output_kind named = FC_OUTPUT_PLAN;
+    if (!dot) return STATUS_OK;
+    if (strcmp(dot, ".json") != 0 &&
+        (fc_output_kind_parse(dot + 1, &named, NULL) || named == FC_OUTPUT_ANY ||
+         named == FC_OUTPUT_PLAN || named == FC_OUTPUT_FOLDER)) // these have no ending
+        return STATUS_OK;
+    if (named == kind) return STATUS_OK;
+    return misused(s->command, "-o: expected a name for output of kind %s, got \"%s\"",
+                   fc_output_kind_name(kind), s->o->output);
+}
+
 // Before hours of work: can the result be written at all, and over none of what this command reads?
 static int output_check(session *s, fc_output_kind kind) {
     const char *inputs[MOST_INPUTS];
     const size_t n = inputs_of(s, inputs);
-    const char *dot = strrchr(s->o->output, '.');
-    const char *ending = !dot ? "" : strcmp(dot, ".json") == 0 ? "plan" : dot + 1;
-    fc_output_kind named;
-    fc_code code = fc_output_check(s->o->output, kind, inputs, n, &s->env, &s->err);
-    if (code == FC_ERR_MISMATCH) return fail("%s; --force replaces it", s->err.msg);
-    if (code) return failed(s);
-    if (fc_output_kind_parse(ending, &named, NULL) || named == kind) return STATUS_OK;
-    return misused(s->command, "-o: expected a name for output of kind %s, got \"%s\"",
-                   fc_output_kind_name(kind), s->o->output);
+    const fc_code code = fc_output_check(s->o->output, kind, inputs, n, &s->env, &s->err);
+    if (code && code != FC_ERR_MISMATCH) return failed(s);
+    const int status = check_ending(s, kind); // --force does not help there
+    if (status || !code) return status;
+    return fail("%s; --force replaces it", s->err.msg);
 }
 
 // What a text comes from, as errors and plans call it.
@@ -4901,6 +4914,7 @@ static int run_study(session *s) {
     meter m;
     int status = check_tasks(s);
     if (!status) status = check_study(s);
+    if (!status) status = check_ending(s, FC_OUTPUT_FOLDER);
     if (status) return status;
     catch_interrupt();
     if (t && t->join(s)) return STATUS_FAILED;

@@ -163,6 +163,14 @@ usage "-o: expected a name for output of kind plan, got .x.svg" prune x --tokens
 usage "kind npy, got .x.json" logits x --tokens a -o x.json
 usage "kind safetensors, got .x.gguf" heal x --plan p --own 64 -o x.gguf
 usage "kind folder, got .x.json" export x --plan p --format hf -o x.json
+usage "kind folder, got .s.gguf" study x --text a --eval b -o s.gguf
+: >there.svg
+usage "kind plan, got .there.svg" prune x --tokens a -o there.svg
+rm there.svg
+for name in x.any x.folder x.plan; do
+    bad "-o $name" "none: " logits none --tokens a -o $name
+done
+t_ok "help of -o" gives "another kind's ending .x.svg. is refused" help export
 usage "expected --tokens" logits x -o b.npy
 usage "expected -o" report plan.json
 usage "\.svg or \.csv" report plan.json -o plan.txt
