@@ -164,7 +164,7 @@
    THREADS
      A model owns a pool of n_threads; fc_par plugs in your own. One call at a time on one model;
      different models are independent. Tokenizers and containers may be shared by threads.
-     A child of fork() has no such threads: it may close what its parent opened, and opens its own.
+     A child of fork() has no such threads: it may close its parent's models, and opens its own.
      Each thread needs at most 32 KB of stack, the caller's too: 29 KB were measured, with what the
      tool and the system take themselves (gcc -O2, x86-64).
      A pool has up to 1024 threads. Tasks are counted off without a lock; who waits spins for tens
@@ -999,8 +999,8 @@ FINERCUT_API size_t fc_escape_next(fc_escape how, const char *text, size_t lengt
    safetensors file: any), or an empty one, is replaced; others only with fc_env.force. Symbolic
    links are followed and stay (on Windows they are replaced); devices (/dev/null) are written to,
    but not by fc_heal, whose output is read again; pipes, sockets, terminals and folders are errors.
-   What comes to its name, or changes there, after an output was begun stays, and is an error. With
-   an fc_io of the caller's all this is the caller's.
+   Where nothing was at its name as an output was begun, what comes there meanwhile stays, and is an
+   error. With an fc_io of the caller's all this is the caller's.
    FINERCUT_NO_POSIX: a file is an input's if their names or contents agree, none that is named as
    a model's file is replaced, links are, empty files and devices are written in place, folders are
    not written, and two runs do not see each other. */
@@ -2652,7 +2652,9 @@ FCI_FN void fci_platform_discard(void *user, void *file);
 FCI_FN int fci_platform_skip(void *file, uint64_t n);
 // Flushes an output to the disk, still under its temporary name; no more may be written.
 FCI_FN int fci_platform_settle(void *file);
-// fc_io.commit: flushes, renames, and syncs the folder. FCI_PLATFORM_CAME: another file stays.
+// FCI_PLATFORM_CAME: there was no file at the output's name as it began, and there is one now.
+FCI_FN int fci_platform_came(const void *file);
+// fc_io.commit: unless one came, flushes, renames, and syncs the folder.
 FCI_FN int fci_platform_commit(void *user, void *file);
 // The path of an output's temporary, owned by `file`; NULL: a device.
 FCI_FN const char *fci_platform_beside(const void *file);
@@ -2673,7 +2675,7 @@ FCI_FN int fci_platform_target(const char *path, char **target, bool *device);
 #define FCI_PLATFORM_TAKEN ETXTBSY  // start: another run has begun the same output
 #define FCI_PLATFORM_MOUNTED EBUSY // start and commit: a rename cannot replace a mount point
 #define FCI_PLATFORM_IS_OPEN EBADF  // start: an open file by its number, such as /dev/stdout
-#define FCI_PLATFORM_CAME EEXIST    // commit: a file came to the name, or changed, since the start
+#define FCI_PLATFORM_CAME EEXIST    // came and commit
 
 // ---- private to this section
 
@@ -2689,7 +2691,7 @@ typedef struct fci_drafts_file {
 #endif
     char *final_path;  // where commit moves it
     char *beside_path; // its temporary; NULL: a device, written in place
-    uint64_t was[4];   // of the file at final_path as this began (fci_drafts_look)
+    bool there;        // something was at final_path as this began
 } fci_drafts_file;
 
 FCI_FN void fci_drafts_drop(fci_drafts_file *f) {
@@ -2751,38 +2753,26 @@ FCI_FN char *fci_drafts_in(const char *folder, const char *name) {
     return path;
 }
 
-// What tells a file from others and from itself after a change; zeros: none. A folder is none: no
-// rename replaces one that is not empty.
-FCI_FN void fci_drafts_look(const char *path, uint64_t is[4]) {
-    memset(is, 0, 4 * sizeof *is);
+// A folder does not count: no rename replaces one that is not empty.
+FCI_FN bool fci_drafts_there(const char *path) {
 #if FCI_POSIX
     struct stat st;
-    if (lstat(path, &st) != 0 || S_ISDIR(st.st_mode)) return;
-    is[1] = (uint64_t)st.st_dev;
-    is[2] = (uint64_t)st.st_ino;
-    is[3] = fci_drafts_mix((uint64_t)st.st_size, (uint64_t)st.st_mtime, NULL);
+    return lstat(path, &st) == 0 && !S_ISDIR(st.st_mode);
 #elif FCI_WINDOWS
-    WIN32_FILE_ATTRIBUTE_DATA d;
     wchar_t *wide = fci_platform_wide(path);
-    const bool there = wide && GetFileAttributesExW(wide, GetFileExInfoStandard, &d);
+    const DWORD is = wide ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
     free(wide);
-    if (!there || (d.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY)) return;
-    is[1] = (uint64_t)d.nFileSizeHigh << 32 | d.nFileSizeLow;
-    is[2] = (uint64_t)d.ftLastWriteTime.dwHighDateTime << 32 | d.ftLastWriteTime.dwLowDateTime;
-    is[3] = (uint64_t)d.ftCreationTime.dwHighDateTime << 32 | d.ftCreationTime.dwLowDateTime;
+    return is != INVALID_FILE_ATTRIBUTES && !(is & FILE_ATTRIBUTE_DIRECTORY);
 #else
     FILE *file = fopen(path, "rb");
-    if (!file) return;
-    if (fseek(file, 0, SEEK_END) == 0) is[1] = (uint64_t)ftell(file);
-    fclose(file);
+    if (file) fclose(file);
+    return file != NULL;
 #endif
-    is[0] = 1;
 }
 
-FCI_FN int fci_drafts_came(const fci_drafts_file *f) {
-    uint64_t is[4];
-    fci_drafts_look(f->final_path, is);
-    return is[0] && memcmp(is, f->was, sizeof is) != 0 ? FCI_PLATFORM_CAME : 0;
+FCI_FN int fci_platform_came(const void *file) {
+    const fci_drafts_file *f = (const fci_drafts_file *)file;
+    return f->beside_path && !f->there && fci_drafts_there(f->final_path) ? FCI_PLATFORM_CAME : 0;
 }
 
 #if FCI_POSIX
@@ -2972,13 +2962,13 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
 #ifdef __linux__
         if (!error && fci_drafts_is_mounted(f)) error = FCI_PLATFORM_MOUNTED;
 #endif
-        fci_drafts_look(f->final_path, f->was);
+        f->there = fci_drafts_there(f->final_path);
         if (!error) error = fci_drafts_make(f, folder);
         if (!error) { // what is replaced keeps its permissions, what is new can be read again
             const bool there = stat(f->final_path, &old) == 0;
             const unsigned least = folder ? 0700u : there ? 0 : 0600u;
-            if (there || fstat(f->fd, &old) == 0)
-                (void)fchmod(f->fd, (mode_t)((old.st_mode & 0777u) | least));
+            if (there || (fstat(f->fd, &old) == 0 && (old.st_mode & least) != least))
+                (void)fchmod(f->fd, (mode_t)((old.st_mode & 02777u) | least));
         }
         if (alone) (void)flock(f->folder, LOCK_UN);
     }
@@ -3021,7 +3011,7 @@ FCI_FN int fci_platform_settle(void *file) {
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_drafts_file *f = (fci_drafts_file *)file;
     int error = f->beside_path ? fci_platform_settle(file) : 0;
-    if (!error && f->beside_path) error = fci_drafts_came(f);
+    if (!error) error = fci_platform_came(f);
     if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0) error = errno;
     if (error) {
         fci_platform_discard(user, file);
@@ -3128,7 +3118,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
         sweep.mark = mark;
         sweep.alive = false;
         fci_platform_list(in, fci_drafts_sweep_file, &sweep);
-        fci_drafts_look(f->final_path, f->was);
+        f->there = fci_drafts_there(f->final_path);
         error = alone && sweep.alive ? FCI_PLATFORM_TAKEN : fci_drafts_make(f, folder);
     }
     free(in);
@@ -3194,7 +3184,7 @@ FCI_FN int fci_platform_commit(void *user, void *file) {
     int error = fci_platform_settle(file);
     if (f->handle != INVALID_HANDLE_VALUE) CloseHandle(f->handle);
     f->handle = INVALID_HANDLE_VALUE;
-    if (!error && f->beside_path) error = fci_drafts_came(f);
+    if (!error) error = fci_platform_came(f);
     if (!error && f->beside_path) error = fci_drafts_move(f);
     if (error) fci_platform_discard(user, file);
     else fci_drafts_drop(f);
@@ -3221,7 +3211,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
     if (!f) return ENOMEM;
     errno = 0;
     f->final_path = fci_platform_copy(path, "");
-    fci_drafts_look(path, f->was);
+    f->there = fci_drafts_there(path);
     if (size) f->beside_path = fci_drafts_beside_name(path, fci_drafts_random());
     if (f->final_path && (f->beside_path || !size))
         f->stream = fopen(size ? f->beside_path : path, "wb");
@@ -3260,7 +3250,7 @@ FCI_FN int fci_platform_settle(void *file) {
 FCI_FN int fci_platform_commit(void *user, void *file) {
     fci_drafts_file *f = (fci_drafts_file *)file;
     int error = fci_platform_settle(f);
-    if (!error && f->beside_path) error = fci_drafts_came(f);
+    if (!error) error = fci_platform_came(f);
     if (!error && f->beside_path && rename(f->beside_path, f->final_path) != 0)
         error = errno ? errno : EIO;
     if (error) fci_platform_discard(user, file);
@@ -4589,7 +4579,7 @@ FCI_FN fc_code fci_io_error(fc_error *err, const char *path, const char *what, i
         : error == FCI_PLATFORM_MOUNTED    ? "expected what can be replaced, got a mount point"
         : error == FCI_PLATFORM_IS_OPEN    ? "expected the name of a file, got an open one"
         : error == FCI_PLATFORM_CAME
-            ? "expected no other file there than at the start, got one that came or changed since"
+            ? "expected no file there, as at the start, got one that came since (move it away)"
         : error == FCI_PLATFORM_NOT_A_FILE ? "expected a file, got a pipe, a socket or a device"
                                            : strerror(error));
 }
@@ -19415,6 +19405,7 @@ FCI_FN fc_code fci_identity_of(const fc_model *m, const fc_container *healed, fc
     fci_identity x = FCI_ZERO;
     fc_code code = FC_OK;
     x.m = m;
+    *hash = 0;
     fci_watch_begin(&x.watch, watch, "hashing");
     x.hash = healed ? 0 : fci_identity_settings(m);
     if (look == fci_identity_samples) {
@@ -23292,7 +23283,7 @@ FCI_FN fc_code fci_plan_keep(fc_plan *p, const char *keep, fc_error *err) {
 FCI_FN const char *fci_plan_source(const fc_plan_info *info) {
     const char *last = info->calibration.source;
     for (const char *p = last; *p; p++)
-        if ((*p == '/' || *p == '\\') && p[1]) last = p + 1;
+        if (strchr("/\\", *p) && p[1] && !strchr("/\\", p[1])) last = p + 1;
     return last;
 }
 
@@ -30047,7 +30038,8 @@ typedef struct fci_heal {
     fci_watch watch;
     fci_engine engine;
     const char *partial; // path of the checkpoint
-    void *claims[2];     // temporaries of the result and of the checkpoint: no other run has them
+    void *claims[2];     // temporaries of the result and of the checkpoint, held to the end
+    bool ours[2];        // result and checkpoint: what is there is this run's
     fc_tokens tokens;    // the text's, then own ones; held out ones last
     fc_tokens own;       // as they were written, for the checkpoint
     fc_container *there; // what `resume` found, until it is read; whole: it is the result
@@ -31065,36 +31057,37 @@ FCI_FN void fci_heal_put_header(const fci_heal *h, fci_buffer *b) {
     fci_safetensors_end(b);
 }
 
-// Keeps other runs from the result (0) or its checkpoint (1) until it is saved. What is at its name
-// then is looked for again (FCI_PLATFORM_CAME).
+// Keeps other runs from the result (0) or its checkpoint (1), to the end of this one.
 FCI_FN fc_code fci_heal_claim(fci_heal *h, const char *path, int i) {
     if (h->m->c.io.create != fci_platform_create) return FC_OK;
     const int error = fci_output_create(&h->m->c, path, &h->claims[i]);
     return error ? fci_io_error(h->err, path, "create", error) : FC_OK;
 }
 
-// Saves the result (0) or a checkpoint (1), which may be saved again.
+// Saves the result (0) or a checkpoint (1). What came to its name since it was claimed stays.
 FCI_FN fc_code fci_heal_save(fci_heal *h, int i) {
     const fc_io *io = &h->m->c.io;
     const char *path = i ? h->partial : h->desc->path;
     fci_buffer head = fci_buffer_of(&h->m->c);
-    void *file = h->claims[i];
-    h->claims[i] = NULL;
+    void *file = NULL;
     fci_heal_put_header(h, &head);
     fc_code code = fci_buffer_code(&head, h->err);
-    int error = code || file ? 0 : io->create(io->user, path, &file);
+    int error = code ? 0 : io->create(io->user, path, &file);
     if (error) code = fci_io_error(h->err, path, "create", error);
     if (!code) error = io->write(io->user, file, head.p, head.n);
     for (size_t k = 0; k < h->n_tensors && !code && !error; k++)
         error = io->write(io->user, file, h->tensors[k].data, (size_t)h->tensors[k].bytes);
     if (!code && error) code = fci_io_error(h->err, path, "write", error);
+    const int came = h->claims[i] && !h->ours[i] ? fci_platform_came(h->claims[i]) : 0;
+    if (!code && came) code = fci_io_error(h->err, path, "finish", came);
     if (file && code) io->discard(io->user, file);
     else if (file) {
         error = io->commit(io->user, file);
         if (error) code = fci_io_error(h->err, path, "finish", error);
     }
+    h->ours[i] = h->ours[i] || !code;
     fci_buffer_free(&head);
-    return code || !i ? code : fci_heal_claim(h, path, i);
+    return code;
 }
 
 // Makes ids little-endian, as files have them, or those the ids of this machine.
@@ -31781,8 +31774,8 @@ FCI_FN void fci_export_put_healed(const fci_export *x, fci_buffer *b) {
     for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);)
         fci_json_put(b, ", %.*s: %.*s", (int)key.n, key.p, (int)value.n, value.p);
     if (x->m->healed.container)
-        fci_json_put(b, ", 'finercut.healed': '%llu %s'",
-                     FCI_COUNTED(x->m->healed.container->n_tensors, "tensor"));
+        fci_json_put(b, ", 'finercut.healed': '%llu tensors'",
+                     (unsigned long long)x->m->healed.container->n_tensors);
 }
 
 FCI_FN void fci_export_put_plan(const fci_export *x, fci_buffer *b) {
@@ -32620,7 +32613,7 @@ FCI_FN void fci_metadata_key_plan(const fci_export *x, fci_keys *k) {
     for (size_t i = 0; fci_healed_next(x->m, &i, &key, &value);) fci_keys_str(k, key.p, value);
     if (x->m->healed.container) {
         text.n = 0;
-        fci_putf(&text, "%llu %s", FCI_COUNTED(x->m->healed.container->n_tensors, "tensor"));
+        fci_putf(&text, "%llu tensors", (unsigned long long)x->m->healed.container->n_tensors);
         fci_keys_str(k, "finercut.healed", fci_sn(text.p, text.n));
     }
     if (text.error.code) k->b.error = text.error;

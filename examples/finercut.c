@@ -459,7 +459,7 @@ static int next_prefix(const char **text, uint32_t *steps) {
     return next_item(text, item) && read_whole(item, 0, 1000000000, steps);
 }
 
-#define PREFIXES 1000 // more than any plan has steps
+#define PREFIXES 1000 // each is compared to all before it
 
 static int parse_prefixes(const value_type *type, const char *text, void *field) {
     prefixes *p = (prefixes *)field;
@@ -2513,6 +2513,7 @@ typedef struct meter {
     int part, parts; // calls of about equal length: which is under way, and how many there are
     const char *what; // in place of the library's word; NULL: that
     size_t n_steps;  // steps told and saved
+    const char *output;
     fc_error save_error;
 } meter;
 
@@ -2617,24 +2618,12 @@ static void tell_step(const meter *m, const fc_progress *p, size_t index) {
     fprintf(stderr, "%.1f s\n", p->seconds);
 }
 
-// Saves by the output that keeps other runs away, so that nothing which came to -o is replaced.
-static int save_plan(session *s, const fc_plan *p, fc_error *err) {
-    fc_text text;
-    if (fc_plan_save_memory(p, &text, err)) return 1;
-    fc_code code = fc_output_write(s->claimed, text.bytes, text.length, err);
-    fc_text_free(&text);
-    if (code) return 1;
-    code = fc_output_commit(s->claimed, err);
-    s->claimed = code ? NULL : fc_output_open(s->o->output, FC_OUTPUT_PLAN, &s->env, err);
-    return !s->claimed;
-}
-
 // Saves and tells every finished step; a plan that cannot be saved stops the search.
 static int prune_progress(void *user, const fc_progress *p) {
     meter *m = (meter *)user;
     size_t n = p->plan ? fc_plan_about(p->plan)->n_steps : 0;
     char tail[60] = "", name[24];
-    if (n > m->n_steps && save_plan(m->s, p->plan, &m->save_error)) return 1;
+    if (n > m->n_steps && fc_plan_save(p->plan, m->output, &m->save_error)) return 1;
     for (; m->n_steps < n; m->n_steps++) tell_step(m, p, m->n_steps);
     if (n && m->terminal) {
         step_name(p->plan, n - 1, name);
@@ -3123,6 +3112,7 @@ static int search(session *s) {
     meter m = meter_of(s, "calibrating");
     fc_prune_desc desc = prune_desc(s);
     fc_error save_error;
+    m.output = s->o->output;
     m.n_steps = s->plan ? fc_plan_about(s->plan)->n_steps : 0;
     desc.watch.progress = prune_progress;
     desc.watch.user = &m;
@@ -3132,7 +3122,7 @@ static int search(session *s) {
     if (desc.ranks) s->o->together->part(s);
     if (p && !s->err.code && s->plan) tell_longer(s, p);
     int status = STATUS_OK;
-    if (p && !m.save_error.code && worth_saving(s, p) && save_plan(s, p, &save_error))
+    if (p && !m.save_error.code && worth_saving(s, p) && fc_plan_save(p, s->o->output, &save_error))
         m.save_error = save_error;
     if (!p || s->err.code || m.save_error.code) status = stopped(s, p, &m);
     else if (!s->o->quiet) {

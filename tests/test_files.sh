@@ -466,16 +466,6 @@ wait $long 2>/dev/null
 t_ok "after its end" run 0 prune model --tokens tokens.json --remove 1 --quiet --force -o long.json
 t_ok "nothing of it is left" [ "$(echo long.json*)" = long.json ]
 rm long.json longer.json
-"$finercut" prune full --text full/calibration.txt --samples 6 --length 128 --threads 1 --quiet \
-    -o long.json 2>"$err" &
-long=$!
-while [ ! -e long.json ] && kill -0 $long; do sleep 0.1; done
-cp kept.json long.json
-wait $long
-t_ok "another's plan that comes to it" [ $? -eq 1 ]
-t_ok "is an error" grep -q "long.json: cannot finish: expected no other file there" "$err"
-t_ok "and stays" cmp kept.json long.json
-rm long.json
 
 # ---- logits that are not numbers
 
