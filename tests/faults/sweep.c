@@ -73,7 +73,7 @@ static const job jobs[] = {
     {"heal own", HEAL("--own 64 --tokens-used 64"), "h.safetensors", CHECKPOINTS, NULL,
      " --resume"},
     {"heal text", HEAL("--own 0 --text ../in/text.txt --tokens-used 32 --force"), "h.safetensors",
-     FILE_OUTPUT, "healed.safetensors", ""},
+     CHECKPOINTS, "healed.safetensors", ""},
     {"heal resumed", HEAL("--own 64 --tokens-used 64 --resume"), "h.safetensors", FILE_OUTPUT,
      "healed.safetensors", ""},
     {"report svg", "report ../in/hf.json -o out.svg", "out.svg", FILE_OUTPUT, "old.svg", ""},
