@@ -58,8 +58,9 @@ done
 ln 語.json 別.json
 t_ok "no output over a hard link" says "another path than the model's" 1 logits 日本 --tokens 語.json \
     --force -o 別.json
+cp 絵.svg 絵.txt
 t_ok "another file needs --force" says "\\-\\-force replaces it" 1 logits 日本 \
-    --tokens 語.json -o 絵.svg
+    --tokens 語.json -o 絵.txt
 t_ok "a folder as a model's file" says "日本" 1 eval 日本 --tokens 日本
 t_ok "export into the model's folder" says "another path than the model's" 1 export 日本 \
     --plan 日本/plan.json --format hf -o 日本/中
