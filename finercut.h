@@ -2962,7 +2962,7 @@ FCI_FN int fci_platform_start(const char *path, bool folder, bool alone, void **
 #ifdef __linux__
         if (!error && fci_drafts_is_mounted(f)) error = FCI_PLATFORM_MOUNTED;
 #endif
-        f->there = fci_drafts_there(f->final_path);
+        if (!error) f->there = fci_drafts_there(f->final_path);
         if (!error) error = fci_drafts_make(f, folder);
         if (!error) { // what is replaced keeps its permissions, what is new can be read again
             const bool there = stat(f->final_path, &old) == 0;
